@@ -1,0 +1,96 @@
+"""The tree of expected errors. A bug is an assertion and is never caught; these are conditions a caller can meet.
+
+TestbedError
+├── InvalidInput            what a user or a peer sent is wrong; sending it again will not help
+│   ├── InvalidScenario     a scenario file or an override
+│   ├── InvalidSubmission   a bundle that the sequencer refuses
+│   └── LimitExceeded       a named limit, its value and what was offered
+├── UnknownName             no such rollup, backend, workload, bundle, ...; carries the nearest known name
+├── Overloaded              a bounded queue is full; carries `retry_after_ms`
+├── Unavailable             a peer cannot be reached, or a process has ended
+├── Pruned                  history that was kept once and is gone
+├── InvalidBlock            a sequenced block contradicts its own header, parent or proof
+├── EvidenceMissing         a proof was withheld; the reader stalls and asks another source
+├── EngineFailure           the execution engine refused or answered nonsense
+├── StateDivergence         two executions of the same list ended in different hashes
+└── MissingTool             an external program is not installed; the message says which and how to get it
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class TestbedError(Exception):
+    """An expected condition. `str()` names what was wrong, where, and what to do."""
+
+    __test__ = False  # pytest collects classes that start with Test
+
+
+class InvalidInput(TestbedError):
+    """What was sent is wrong; sending it again will not help."""
+
+
+class InvalidScenario(InvalidInput):
+    """A scenario file or override is wrong; the message names the key and the file."""
+
+
+class InvalidSubmission(InvalidInput):
+    """The sequencer refuses a bundle; the message says which part is wrong."""
+
+
+class LimitExceeded(InvalidInput):
+    """A named limit was exceeded."""
+
+    def __init__(self, *, limit: str, value: int, maximum: int) -> None:
+        super().__init__(f"{limit} is {maximum:,}, but {value:,} was offered")
+        self.limit = limit
+        self.value = value
+        self.maximum = maximum
+
+
+class UnknownName(TestbedError):
+    """Nothing has this name. The message proposes the nearest known one."""
+
+    def __init__(self, *, kind: str, name: str, known: Iterable[str]) -> None:
+        choices = sorted(known)
+        near = get_close_matches(name, choices, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(choices) or 'none'}"
+        super().__init__(f"unknown {kind} {name!r}; {hint}")
+        self.kind = kind
+        self.name = name
+
+
+class Overloaded(TestbedError):
+    """A bounded queue is full. Nothing was taken; retry the same bytes after `retry_after_ms`."""
+
+    def __init__(self, message: str, *, retry_after_ms: int) -> None:
+        super().__init__(f"{message}; retry after {retry_after_ms} ms")
+        self.retry_after_ms = retry_after_ms
+
+
+class Unavailable(TestbedError):
+    """A peer cannot be reached or its process has ended."""
+
+
+class Pruned(TestbedError):
+    """The answer was known once and has been pruned; it is never answered as empty."""
+
+
+class InvalidBlock(TestbedError):
+    """A sequenced block contradicts its own header, its parent or its finality proof."""
+
+
+class EvidenceMissing(TestbedError):
+    """A sequenced block came without a proof that derivation needs. Never read as absence."""
+
+
+class EngineFailure(TestbedError):
+    """The execution engine refused a request or answered something impossible."""
+
+
+class StateDivergence(TestbedError):
+    """Two executions of the same derived list ended in different hashes."""
+
+
+class MissingTool(TestbedError):
+    """An external program is not installed; the message says which one and how to get it."""

@@ -1,0 +1,1 @@
+"""Protocol rules as pure functions and state machines: no I/O, no clock, no randomness."""

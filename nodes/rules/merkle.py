@@ -1,0 +1,73 @@
+"""Merkle trees of RFC 6962 section 2.1 over SHA-256: root, audit paths, verification.
+
+The trees do not commit to their size, so callers write sizes into what they hash. The empty tree is SHA-256("").
+A level whose last node has no neighbour promotes it unchanged, which gives the same root as the RFC's recursion.
+"""
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+EMPTY_ROOT = sha256(b"").digest()
+
+
+def leaf_hash(data: bytes) -> bytes:
+    """Hash of a leaf: SHA-256(0x00 || data)."""
+    return sha256(b"\x00" + data).digest()
+
+
+class Tree:
+    """All levels of one tree, so that any number of audit paths costs one construction."""
+
+    __slots__ = ("_levels",)
+
+    def __init__(self, leaves: Sequence[bytes]) -> None:
+        level = [sha256(b"\x00" + leaf).digest() for leaf in leaves]
+        self._levels = [level]
+        while len(level) > 1:
+            paired = [sha256(b"\x01" + level[i] + level[i + 1]).digest() for i in range(0, len(level) - 1, 2)]
+            if len(level) % 2:
+                paired.append(level[-1])
+            self._levels.append(paired)
+            level = paired
+
+    @property
+    def root(self) -> bytes:
+        """32 bytes; `EMPTY_ROOT` for no leaves."""
+        top = self._levels[-1]
+        return top[0] if top else EMPTY_ROOT
+
+    def path(self, index: int) -> bytes:
+        """Audit path of leaf `index`: 32 bytes per step from the leaf upward. Raises IndexError outside the tree."""
+        if not 0 <= index < len(self._levels[0]):
+            raise IndexError(f"leaf {index} of a tree of {len(self._levels[0])}")
+        steps = []
+        for level in self._levels[:-1]:
+            neighbour = index ^ 1
+            if neighbour < len(level):
+                steps.append(level[neighbour])
+            index >>= 1
+        return b"".join(steps)
+
+
+def root(leaves: Sequence[bytes]) -> bytes:
+    """Merkle tree hash of the leaves."""
+    return Tree(leaves).root
+
+
+def verify(*, leaf: bytes, index: int, size: int, path: bytes, root: bytes) -> bool:
+    """Whether `leaf` is entry `index` of the list of `size` entries under `root` (RFC 9162 section 2.1.3.2)."""
+    if not 0 <= index < size or len(path) % 32:
+        return False
+    node = sha256(b"\x00" + leaf).digest()
+    last = size - 1
+    at = 0
+    while last:
+        if index & 1 or index != last:
+            step = path[at : at + 32]
+            if len(step) != 32:
+                return False
+            at += 32
+            node = sha256(b"\x01" + (step + node if index & 1 else node + step)).digest()
+        index >>= 1
+        last >>= 1
+    return at == len(path) and node == root

@@ -1,0 +1,1 @@
+"""Clocks, trace events and resource samples. The only reader of wall time under `nodes`."""

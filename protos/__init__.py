@@ -1,0 +1,1 @@
+"""Wire formats of Lockstep: .proto files with their generated stubs beside them."""

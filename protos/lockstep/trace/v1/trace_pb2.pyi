@@ -1,0 +1,206 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class CollectRequest(_message.Message):
+    __slots__ = ("node", "offset", "follow")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    offset: int
+    follow: bool
+    def __init__(self, node: _Optional[str] = ..., offset: _Optional[int] = ..., follow: _Optional[bool] = ...) -> None: ...
+
+class CollectResponse(_message.Message):
+    __slots__ = ("offset", "records")
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    offset: int
+    records: bytes
+    def __init__(self, offset: _Optional[int] = ..., records: _Optional[bytes] = ...) -> None: ...
+
+class TraceRecord(_message.Message):
+    __slots__ = ("monotonic_ns", "wall_ns", "node_started", "block_sequenced", "commitment_raised", "block_executed", "block_reorged", "reader_stalled", "node_recovered", "checkpoint_written", "resources_sampled", "fault_injected", "fault_healed")
+    MONOTONIC_NS_FIELD_NUMBER: _ClassVar[int]
+    WALL_NS_FIELD_NUMBER: _ClassVar[int]
+    NODE_STARTED_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_SEQUENCED_FIELD_NUMBER: _ClassVar[int]
+    COMMITMENT_RAISED_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_EXECUTED_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_REORGED_FIELD_NUMBER: _ClassVar[int]
+    READER_STALLED_FIELD_NUMBER: _ClassVar[int]
+    NODE_RECOVERED_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_WRITTEN_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_SAMPLED_FIELD_NUMBER: _ClassVar[int]
+    FAULT_INJECTED_FIELD_NUMBER: _ClassVar[int]
+    FAULT_HEALED_FIELD_NUMBER: _ClassVar[int]
+    monotonic_ns: int
+    wall_ns: int
+    node_started: NodeStarted
+    block_sequenced: BlockSequenced
+    commitment_raised: CommitmentRaised
+    block_executed: BlockExecuted
+    block_reorged: BlockReorged
+    reader_stalled: ReaderStalled
+    node_recovered: NodeRecovered
+    checkpoint_written: CheckpointWritten
+    resources_sampled: ResourcesSampled
+    fault_injected: FaultInjected
+    fault_healed: FaultHealed
+    def __init__(self, monotonic_ns: _Optional[int] = ..., wall_ns: _Optional[int] = ..., node_started: _Optional[_Union[NodeStarted, _Mapping]] = ..., block_sequenced: _Optional[_Union[BlockSequenced, _Mapping]] = ..., commitment_raised: _Optional[_Union[CommitmentRaised, _Mapping]] = ..., block_executed: _Optional[_Union[BlockExecuted, _Mapping]] = ..., block_reorged: _Optional[_Union[BlockReorged, _Mapping]] = ..., reader_stalled: _Optional[_Union[ReaderStalled, _Mapping]] = ..., node_recovered: _Optional[_Union[NodeRecovered, _Mapping]] = ..., checkpoint_written: _Optional[_Union[CheckpointWritten, _Mapping]] = ..., resources_sampled: _Optional[_Union[ResourcesSampled, _Mapping]] = ..., fault_injected: _Optional[_Union[FaultInjected, _Mapping]] = ..., fault_healed: _Optional[_Union[FaultHealed, _Mapping]] = ...) -> None: ...
+
+class NodeStarted(_message.Message):
+    __slots__ = ("node", "kind", "pid", "host", "boot_id")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    kind: str
+    pid: int
+    host: str
+    boot_id: str
+    def __init__(self, node: _Optional[str] = ..., kind: _Optional[str] = ..., pid: _Optional[int] = ..., host: _Optional[str] = ..., boot_id: _Optional[str] = ...) -> None: ...
+
+class BlockSequenced(_message.Message):
+    __slots__ = ("height", "hash", "time_ns", "submission_hashes", "payload_bytes", "payloads")
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    TIME_NS_FIELD_NUMBER: _ClassVar[int]
+    SUBMISSION_HASHES_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PAYLOADS_FIELD_NUMBER: _ClassVar[int]
+    height: int
+    hash: bytes
+    time_ns: int
+    submission_hashes: bytes
+    payload_bytes: int
+    payloads: int
+    def __init__(self, height: _Optional[int] = ..., hash: _Optional[bytes] = ..., time_ns: _Optional[int] = ..., submission_hashes: _Optional[bytes] = ..., payload_bytes: _Optional[int] = ..., payloads: _Optional[int] = ...) -> None: ...
+
+class CommitmentRaised(_message.Message):
+    __slots__ = ("height", "level")
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    height: int
+    level: int
+    def __init__(self, height: _Optional[int] = ..., level: _Optional[int] = ...) -> None: ...
+
+class BlockExecuted(_message.Message):
+    __slots__ = ("height", "number", "hash", "state_root", "gas_used", "tx_hashes", "statuses", "skip_reasons", "dropped_hashes", "drop_reasons", "received_ns", "derived_ns", "built_ns", "replayed", "timestamp_s")
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    STATE_ROOT_FIELD_NUMBER: _ClassVar[int]
+    GAS_USED_FIELD_NUMBER: _ClassVar[int]
+    TX_HASHES_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    SKIP_REASONS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_HASHES_FIELD_NUMBER: _ClassVar[int]
+    DROP_REASONS_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_NS_FIELD_NUMBER: _ClassVar[int]
+    DERIVED_NS_FIELD_NUMBER: _ClassVar[int]
+    BUILT_NS_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_S_FIELD_NUMBER: _ClassVar[int]
+    height: int
+    number: int
+    hash: bytes
+    state_root: bytes
+    gas_used: int
+    tx_hashes: bytes
+    statuses: bytes
+    skip_reasons: bytes
+    dropped_hashes: bytes
+    drop_reasons: bytes
+    received_ns: int
+    derived_ns: int
+    built_ns: int
+    replayed: bool
+    timestamp_s: int
+    def __init__(self, height: _Optional[int] = ..., number: _Optional[int] = ..., hash: _Optional[bytes] = ..., state_root: _Optional[bytes] = ..., gas_used: _Optional[int] = ..., tx_hashes: _Optional[bytes] = ..., statuses: _Optional[bytes] = ..., skip_reasons: _Optional[bytes] = ..., dropped_hashes: _Optional[bytes] = ..., drop_reasons: _Optional[bytes] = ..., received_ns: _Optional[int] = ..., derived_ns: _Optional[int] = ..., built_ns: _Optional[int] = ..., replayed: _Optional[bool] = ..., timestamp_s: _Optional[int] = ...) -> None: ...
+
+class BlockReorged(_message.Message):
+    __slots__ = ("from_height", "to_height")
+    FROM_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    TO_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    from_height: int
+    to_height: int
+    def __init__(self, from_height: _Optional[int] = ..., to_height: _Optional[int] = ...) -> None: ...
+
+class ReaderStalled(_message.Message):
+    __slots__ = ("height", "reason", "source")
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    height: int
+    reason: str
+    source: str
+    def __init__(self, height: _Optional[int] = ..., reason: _Optional[str] = ..., source: _Optional[str] = ...) -> None: ...
+
+class NodeRecovered(_message.Message):
+    __slots__ = ("checkpoint_height", "recovered_height", "duration_ns")
+    CHECKPOINT_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    RECOVERED_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    DURATION_NS_FIELD_NUMBER: _ClassVar[int]
+    checkpoint_height: int
+    recovered_height: int
+    duration_ns: int
+    def __init__(self, checkpoint_height: _Optional[int] = ..., recovered_height: _Optional[int] = ..., duration_ns: _Optional[int] = ...) -> None: ...
+
+class CheckpointWritten(_message.Message):
+    __slots__ = ("height", "bytes", "duration_ns")
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    DURATION_NS_FIELD_NUMBER: _ClassVar[int]
+    height: int
+    bytes: int
+    duration_ns: int
+    def __init__(self, height: _Optional[int] = ..., bytes: _Optional[int] = ..., duration_ns: _Optional[int] = ...) -> None: ...
+
+class ResourcesSampled(_message.Message):
+    __slots__ = ("process_cpu_s", "process_pss_bytes", "engine_cpu_s", "engine_pss_bytes", "wire_bytes_in", "wire_bytes_out", "stage_cpu_ns")
+    class StageCpuNsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    PROCESS_CPU_S_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_PSS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_CPU_S_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_PSS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WIRE_BYTES_IN_FIELD_NUMBER: _ClassVar[int]
+    WIRE_BYTES_OUT_FIELD_NUMBER: _ClassVar[int]
+    STAGE_CPU_NS_FIELD_NUMBER: _ClassVar[int]
+    process_cpu_s: float
+    process_pss_bytes: int
+    engine_cpu_s: float
+    engine_pss_bytes: int
+    wire_bytes_in: int
+    wire_bytes_out: int
+    stage_cpu_ns: _containers.ScalarMap[str, int]
+    def __init__(self, process_cpu_s: _Optional[float] = ..., process_pss_bytes: _Optional[int] = ..., engine_cpu_s: _Optional[float] = ..., engine_pss_bytes: _Optional[int] = ..., wire_bytes_in: _Optional[int] = ..., wire_bytes_out: _Optional[int] = ..., stage_cpu_ns: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class FaultInjected(_message.Message):
+    __slots__ = ("fault", "target")
+    FAULT_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    fault: str
+    target: str
+    def __init__(self, fault: _Optional[str] = ..., target: _Optional[str] = ...) -> None: ...
+
+class FaultHealed(_message.Message):
+    __slots__ = ("fault", "target")
+    FAULT_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    fault: str
+    target: str
+    def __init__(self, fault: _Optional[str] = ..., target: _Optional[str] = ...) -> None: ...
