@@ -1,0 +1,1 @@
+"""The EVM engine: its process, its JSON-RPC, contract bindings and genesis."""
