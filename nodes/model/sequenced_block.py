@@ -65,19 +65,23 @@ class SequencedBlock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProvenItem:
-    """One entry of a list with its audit path."""
+class ProvenItems:
+    """Some entries of one list, under one proof for all of them."""
 
-    position: int
-    value: bytes
-    """A payload; or a row, empty where it equals the row that asked for it."""
-    path: bytes
-    """Audit path of RFC 6962, 32 bytes per step, from the leaf upward."""
+    positions: tuple[int, ...]
+    """Strictly ascending."""
+    values: tuple[bytes, ...]
+    """Payloads; or rows, empty where a row equals the one that asked for it."""
+    proof: bytes
+    """Nodes in the order of `nodes.rules.merkle.Tree.proof`, 32 bytes each."""
+
+
+NO_ITEMS = ProvenItems(positions=(), values=(), proof=b"")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiblingEvidence:
-    """What a reader needs of another rollup: whole lists, or single items with proofs, whichever is smaller."""
+    """What a reader needs of another rollup: whole lists, or some items with a proof, whichever is smaller."""
 
     rollup_id: RollupId
     leaf_path: bytes
@@ -86,8 +90,8 @@ class SiblingEvidence:
     row_count: int
     rows_root: bytes
     whole: RollupContent | None
-    payloads: tuple[ProvenItem, ...]
-    rows: tuple[ProvenItem, ...]
+    payloads: ProvenItems
+    rows: ProvenItems
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

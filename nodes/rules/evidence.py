@@ -28,10 +28,10 @@ class SiblingView:
             payloads = dict(enumerate(sibling.whole.payloads))
             rows = dict(enumerate(sibling.whole.rows))
         else:
-            payloads = {item.position: item.value for item in sibling.payloads}
+            payloads = dict(zip(sibling.payloads.positions, sibling.payloads.values, strict=True))
             rows = {
-                item.position: item.value or rows_by_place.get((sibling.rollup_id, item.position), b"")
-                for item in sibling.rows
+                at: value or rows_by_place.get((sibling.rollup_id, at), b"")
+                for at, value in zip(sibling.rows.positions, sibling.rows.values, strict=True)
             }
         return cls(sibling.payload_count, sibling.row_count, payloads, rows)
 

@@ -17,11 +17,12 @@ from nodes.model.errors import InvalidBlock
 from nodes.model.ids import HeaderHash, Height, RollupId
 from nodes.model.sequenced_block import (
     HEADER_VERSION,
+    NO_ITEMS,
     BlockRef,
     Commitment,
     FilteredBlock,
     Header,
-    ProvenItem,
+    ProvenItems,
     RollupContent,
     SequencedBlock,
     SiblingEvidence,
@@ -193,21 +194,24 @@ def _needed(rows: Sequence[bytes], own: RollupId) -> dict[RollupId, tuple[set[in
     return needed
 
 
-_PROOF_STEP_BYTES = 32
-_ITEM_OVERHEAD_BYTES = 12
-
-
 def _sibling_evidence(
     trees: BlockTrees, sibling: RollupId, positions: set[int], row_indexes: Mapping[int, bytes]
 ) -> SiblingEvidence:
     content, own = trees.contents[sibling], trees.rollups[sibling]
     present = sorted(at for at in positions if at < len(content.payloads))
     present_rows = sorted(at for at in row_indexes if at < len(content.rows))
-    depth_bytes = _PROOF_STEP_BYTES * max(1, len(content.payloads) - 1).bit_length() + _ITEM_OVERHEAD_BYTES
-    row_depth_bytes = _PROOF_STEP_BYTES * max(1, len(content.rows) - 1).bit_length() + _ITEM_OVERHEAD_BYTES
-    single = sum(len(content.payloads[at]) + depth_bytes for at in present) + len(present_rows) * row_depth_bytes
-    whole = sum(map(len, content.payloads)) + sum(map(len, content.rows))
-    as_whole = whole <= single
+    payloads = ProvenItems(
+        positions=tuple(present),
+        values=tuple([content.payloads[at] for at in present]),
+        proof=own.payloads.proof(present),
+    )
+    rows = ProvenItems(
+        positions=tuple(present_rows),
+        values=tuple([b"" if content.rows[at] == row_indexes[at] else content.rows[at] for at in present_rows]),
+        proof=own.rows.proof(present_rows),
+    )
+    items_bytes = sum(map(len, payloads.values)) + len(payloads.proof) + sum(map(len, rows.values)) + len(rows.proof)
+    as_whole = sum(map(len, content.payloads)) + sum(map(len, content.rows)) <= items_bytes
     return SiblingEvidence(
         rollup_id=sibling,
         leaf_path=trees.top.path(trees.index[sibling]),
@@ -216,19 +220,8 @@ def _sibling_evidence(
         row_count=len(content.rows),
         rows_root=own.rows.root,
         whole=content if as_whole else None,
-        payloads=()
-        if as_whole
-        else tuple(ProvenItem(position=at, value=content.payloads[at], path=own.payloads.path(at)) for at in present),
-        rows=()
-        if as_whole
-        else tuple(
-            ProvenItem(
-                position=at,
-                value=b"" if content.rows[at] == row_indexes[at] else content.rows[at],
-                path=own.rows.path(at),
-            )
-            for at in present_rows
-        ),
+        payloads=NO_ITEMS if as_whole else payloads,
+        rows=NO_ITEMS if as_whole else rows,
     )
 
 
@@ -340,14 +333,24 @@ def _check_sibling_items(sibling: SiblingEvidence, rows_by_place: Mapping[tuple[
         if merkle.root(whole.payloads) != sibling.payloads_root or merkle.root(whole.rows) != sibling.rows_root:
             raise InvalidBlock(f"{name}: whole lists do not hash to the proven roots")
         return
-    for item in sibling.payloads:
-        if not merkle.verify(
-            leaf=item.value, index=item.position, size=sibling.payload_count, path=item.path, root=sibling.payloads_root
-        ):
-            raise InvalidBlock(f"{name}: payload {item.position} is not under its root")
-    for item in sibling.rows:
-        value = item.value or rows_by_place.get((sibling.rollup_id, item.position), b"")
-        if not merkle.verify(
-            leaf=value, index=item.position, size=sibling.row_count, path=item.path, root=sibling.rows_root
-        ):
-            raise InvalidBlock(f"{name}: row {item.position} is not under its root")
+    payloads, rows = sibling.payloads, sibling.rows
+    if payloads.positions and not merkle.verify_several(
+        leaves=payloads.values,
+        indexes=payloads.positions,
+        size=sibling.payload_count,
+        proof=payloads.proof,
+        root=sibling.payloads_root,
+    ):
+        raise InvalidBlock(f"{name}: payloads {_span(payloads)} are not under their root")
+    row_values = [
+        value or rows_by_place.get((sibling.rollup_id, at), b"")
+        for at, value in zip(rows.positions, rows.values, strict=True)
+    ]
+    if rows.positions and not merkle.verify_several(
+        leaves=row_values, indexes=rows.positions, size=sibling.row_count, proof=rows.proof, root=sibling.rows_root
+    ):
+        raise InvalidBlock(f"{name}: rows {_span(rows)} are not under their root")
+
+
+def _span(items: ProvenItems) -> str:
+    return f"{items.positions[0]} to {items.positions[-1]}"

@@ -181,6 +181,25 @@ def test_what_rlp_accepts_encodes_to_the_same_bytes(data: bytes) -> None:
 
 
 @given(st.lists(st.binary(max_size=10), min_size=1, max_size=20), st.data())
+def test_a_proof_of_several_leaves_holds_for_them_only(leaves: list[bytes], data: st.DataObject) -> None:
+    tree = merkle.Tree(leaves)
+    chosen = data.draw(st.lists(st.integers(0, len(leaves) - 1), min_size=1, unique=True).map(sorted))
+    proof = tree.proof(chosen)
+    place: dict[str, Any] = {"size": len(leaves), "root": tree.root}
+    values = [leaves[at] for at in chosen]
+    assert merkle.verify_several(leaves=values, indexes=chosen, proof=proof, **place)
+    assert not merkle.verify_several(leaves=values, indexes=chosen, proof=proof + bytes(32), **place)
+    assert not merkle.verify_several(leaves=[*values[:-1], values[-1] + b"!"], indexes=chosen, proof=proof, **place)
+    moved = [*chosen[:-1], chosen[-1] + 1]
+    if moved[-1] >= len(leaves) or leaves[moved[-1]] != values[-1]:
+        assert not merkle.verify_several(leaves=values, indexes=moved, proof=proof, **place)
+    if proof:
+        changed = bytearray(proof)
+        changed[data.draw(st.integers(0, len(proof) - 1))] ^= 1
+        assert not merkle.verify_several(leaves=values, indexes=chosen, proof=bytes(changed), **place)
+
+
+@given(st.lists(st.binary(max_size=10), min_size=1, max_size=20), st.data())
 def test_merkle_proofs_reject_every_mutation(leaves: list[bytes], data: st.DataObject) -> None:
     tree = merkle.Tree(leaves)
     index = data.draw(st.integers(0, len(leaves) - 1))

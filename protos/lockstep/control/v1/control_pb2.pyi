@@ -11,14 +11,18 @@ class WaitReadyRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class WaitReadyResponse(_message.Message):
-    __slots__ = ("nodes", "host", "pid")
+    __slots__ = ("nodes", "host", "pid", "name", "control_address")
     NODES_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CONTROL_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     nodes: _containers.RepeatedCompositeFieldContainer[NodeEndpoint]
     host: str
     pid: int
-    def __init__(self, nodes: _Optional[_Iterable[_Union[NodeEndpoint, _Mapping]]] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
+    name: str
+    control_address: str
+    def __init__(self, nodes: _Optional[_Iterable[_Union[NodeEndpoint, _Mapping]]] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ..., name: _Optional[str] = ..., control_address: _Optional[str] = ...) -> None: ...
 
 class NodeEndpoint(_message.Message):
     __slots__ = ("name", "kind", "grpc_address", "rpc_url", "engine_pid")

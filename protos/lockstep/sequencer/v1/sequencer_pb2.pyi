@@ -152,9 +152,9 @@ class Sibling(_message.Message):
     row_count: int
     rows_root: bytes
     whole: WholeLists
-    payloads: _containers.RepeatedCompositeFieldContainer[ProvenItem]
-    rows: _containers.RepeatedCompositeFieldContainer[ProvenItem]
-    def __init__(self, rollup_id: _Optional[bytes] = ..., leaf_path: _Optional[bytes] = ..., payload_count: _Optional[int] = ..., payloads_root: _Optional[bytes] = ..., row_count: _Optional[int] = ..., rows_root: _Optional[bytes] = ..., whole: _Optional[_Union[WholeLists, _Mapping]] = ..., payloads: _Optional[_Iterable[_Union[ProvenItem, _Mapping]]] = ..., rows: _Optional[_Iterable[_Union[ProvenItem, _Mapping]]] = ...) -> None: ...
+    payloads: ProvenItems
+    rows: ProvenItems
+    def __init__(self, rollup_id: _Optional[bytes] = ..., leaf_path: _Optional[bytes] = ..., payload_count: _Optional[int] = ..., payloads_root: _Optional[bytes] = ..., row_count: _Optional[int] = ..., rows_root: _Optional[bytes] = ..., whole: _Optional[_Union[WholeLists, _Mapping]] = ..., payloads: _Optional[_Union[ProvenItems, _Mapping]] = ..., rows: _Optional[_Union[ProvenItems, _Mapping]] = ...) -> None: ...
 
 class WholeLists(_message.Message):
     __slots__ = ("payloads", "rows")
@@ -164,15 +164,15 @@ class WholeLists(_message.Message):
     rows: _containers.RepeatedScalarFieldContainer[bytes]
     def __init__(self, payloads: _Optional[_Iterable[bytes]] = ..., rows: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
-class ProvenItem(_message.Message):
-    __slots__ = ("position", "value", "path")
-    POSITION_FIELD_NUMBER: _ClassVar[int]
-    VALUE_FIELD_NUMBER: _ClassVar[int]
-    PATH_FIELD_NUMBER: _ClassVar[int]
-    position: int
-    value: bytes
-    path: bytes
-    def __init__(self, position: _Optional[int] = ..., value: _Optional[bytes] = ..., path: _Optional[bytes] = ...) -> None: ...
+class ProvenItems(_message.Message):
+    __slots__ = ("positions", "values", "proof")
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    positions: _containers.RepeatedScalarFieldContainer[int]
+    values: _containers.RepeatedScalarFieldContainer[bytes]
+    proof: bytes
+    def __init__(self, positions: _Optional[_Iterable[int]] = ..., values: _Optional[_Iterable[bytes]] = ..., proof: _Optional[bytes] = ...) -> None: ...
 
 class StoredBlock(_message.Message):
     __slots__ = ("header", "contents", "finality_proof")

@@ -1,7 +1,7 @@
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -93,7 +93,7 @@ class CommitmentRaised(_message.Message):
     def __init__(self, height: _Optional[int] = ..., level: _Optional[int] = ...) -> None: ...
 
 class BlockExecuted(_message.Message):
-    __slots__ = ("height", "number", "hash", "state_root", "gas_used", "tx_hashes", "statuses", "skip_reasons", "dropped_hashes", "drop_reasons", "received_ns", "derived_ns", "built_ns", "replayed", "timestamp_s")
+    __slots__ = ("height", "number", "hash", "state_root", "gas_used", "tx_hashes", "statuses", "skip_reasons", "dropped_hashes", "drop_reasons", "received_ns", "derived_ns", "built_ns", "replayed", "timestamp_s", "dropped_positions", "dropped_trailers")
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     HASH_FIELD_NUMBER: _ClassVar[int]
@@ -109,6 +109,8 @@ class BlockExecuted(_message.Message):
     BUILT_NS_FIELD_NUMBER: _ClassVar[int]
     REPLAYED_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMP_S_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_TRAILERS_FIELD_NUMBER: _ClassVar[int]
     height: int
     number: int
     hash: bytes
@@ -124,7 +126,9 @@ class BlockExecuted(_message.Message):
     built_ns: int
     replayed: bool
     timestamp_s: int
-    def __init__(self, height: _Optional[int] = ..., number: _Optional[int] = ..., hash: _Optional[bytes] = ..., state_root: _Optional[bytes] = ..., gas_used: _Optional[int] = ..., tx_hashes: _Optional[bytes] = ..., statuses: _Optional[bytes] = ..., skip_reasons: _Optional[bytes] = ..., dropped_hashes: _Optional[bytes] = ..., drop_reasons: _Optional[bytes] = ..., received_ns: _Optional[int] = ..., derived_ns: _Optional[int] = ..., built_ns: _Optional[int] = ..., replayed: _Optional[bool] = ..., timestamp_s: _Optional[int] = ...) -> None: ...
+    dropped_positions: _containers.RepeatedScalarFieldContainer[int]
+    dropped_trailers: bytes
+    def __init__(self, height: _Optional[int] = ..., number: _Optional[int] = ..., hash: _Optional[bytes] = ..., state_root: _Optional[bytes] = ..., gas_used: _Optional[int] = ..., tx_hashes: _Optional[bytes] = ..., statuses: _Optional[bytes] = ..., skip_reasons: _Optional[bytes] = ..., dropped_hashes: _Optional[bytes] = ..., drop_reasons: _Optional[bytes] = ..., received_ns: _Optional[int] = ..., derived_ns: _Optional[int] = ..., built_ns: _Optional[int] = ..., replayed: _Optional[bool] = ..., timestamp_s: _Optional[int] = ..., dropped_positions: _Optional[_Iterable[int]] = ..., dropped_trailers: _Optional[bytes] = ...) -> None: ...
 
 class BlockReorged(_message.Message):
     __slots__ = ("from_height", "to_height")
