@@ -12,6 +12,7 @@ TestbedError
 ├── InvalidBlock            a sequenced block contradicts its own header, parent or proof
 ├── EvidenceMissing         a proof was withheld; the reader stalls and asks another source
 ├── EngineFailure           the execution engine refused or answered nonsense
+├── RpcError                a JSON-RPC peer answered a request with an error; carries its code and message
 ├── StateDivergence         two executions of the same list ended in different hashes
 └── MissingTool             an external program is not installed; the message says which and how to get it
 """
@@ -86,6 +87,18 @@ class EvidenceMissing(TestbedError):
 
 class EngineFailure(TestbedError):
     """The execution engine refused a request or answered something impossible."""
+
+
+class RpcError(TestbedError):
+    """A JSON-RPC peer answered a request with an error: the peer works, this request does not."""
+
+    def __init__(self, *, method: str, code: int, message: str, data: object = None) -> None:
+        super().__init__(f"{method}: {message} (code {code})")
+        self.method = method
+        self.code = code
+        self.message = message
+        self.data = data
+        """Whatever the peer attached, for example the bytes that a call reverted with."""
 
 
 class StateDivergence(TestbedError):

@@ -1,6 +1,7 @@
-"""Faults that a running node can be told to have, as typed data. Who has a fault and when is the coordinator's business.
+"""Faults that a running node can be told to have, as typed data.
 
-Killing a whole process is not here: a process does not kill itself on request, its launcher does.
+Who has a fault and when is the coordinator's business. Killing a whole process is not here: a process does not kill
+itself on request, its launcher does.
 """
 
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ class EvidenceKind(StrEnum):
     SIBLING = "sibling"
     """All evidence about siblings, their leaves included."""
     PAYLOAD = "payload"
-    """Sibling payloads, singly proven ones and those of whole lists (which are then sent as single items)."""
+    """Sibling payloads, wherever they stand: single items or whole lists."""
     ROW = "row"
-    """Sibling rows, likewise."""
+    """Sibling rows, wherever they stand."""
     IDS = "ids"
     """The list of all rollup ids of the block."""
     WHOLE = "whole"

@@ -17,6 +17,8 @@ MAX_ROLLUPS = 1_024
 MAX_LOCATOR_ENTRIES = 64
 FOLLOW_BUFFER_BLOCKS = 64
 """Blocks a follower may lag behind before it is served from the durable log instead of memory."""
+MAX_BLOCK_HASHES = 10_000
+"""Block hashes that one call of the Rollup service answers."""
 MAX_RPC_BODY_BYTES = 1024 * 1024
 MAX_RPC_BATCH = 100
 MAX_LOG_RESULTS = 10_000

@@ -28,6 +28,11 @@ def row_hash(row: Row) -> BundleHash:
     return bundle_hash(version=row.version, expiry=row.expiry, leg_hashes=[leg.leg_hash for leg in row.legs])
 
 
+def row_bytes(legs: int) -> int:
+    """Length of the encoding of a row with so many legs."""
+    return _HEAD.size + legs * _LEG.size
+
+
 def encode_row(row: Row) -> bytes:
     """Exact bytes of a row. Raises struct.error where a number does not fit its field."""
     legs = b"".join([_LEG.pack(*leg) for leg in row.legs])
