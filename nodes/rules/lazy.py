@@ -228,8 +228,9 @@ class LazyOrder:
     def _take(self) -> list[Submission]:
         """From the front, whole bundles only. Strictly in order: a smaller one behind does not overtake."""
         room = self._rules.block_bytes_max
-        taken = []
-        while self._queue and self._queue[0].size_bytes <= room:
+        taken: list[Submission] = []
+        # One that was accepted under a larger block_bytes_max, before a restart, gets a block of its own.
+        while self._queue and (self._queue[0].size_bytes <= room or not taken):
             submission = self._queue.popleft()
             room -= submission.size_bytes
             taken.append(submission)

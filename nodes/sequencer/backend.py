@@ -1,0 +1,106 @@
+"""What a backend is: its config, how it is built, how its finality proofs are checked, what its promises mean.
+
+Knows no backend; `nodes.sequencer.backends` is the table of them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+from nodes.model.errors import InvalidScenario, UnknownName
+from nodes.model.execution import TestnetParams
+from nodes.model.faults import Fault
+from nodes.ports import Sequencer
+from nodes.rules.finality import VerifyFinality
+from nodes.telemetry.clock import Clock
+from nodes.telemetry.crash import CrashPoint, no_crash
+from nodes.telemetry.tracer import Tracer
+
+
+class SequencerNode(Sequencer, Protocol):
+    """A sequencer that this process runs."""
+
+    async def run(self) -> None:
+        """Own the node's tasks until `stop`; raises what ended them otherwise. Called once."""
+        ...
+
+    def stop(self) -> None:
+        """Let `run` return when what was accepted is durable."""
+        ...
+
+    async def wait_ready(self) -> None:
+        """Return when the log is open and the chain continues. Raises Unavailable where the node ended before."""
+        ...
+
+    async def inject(self, fault: Fault) -> None:
+        """Take a fault. Raises InvalidInput for one that this backend cannot have."""
+        ...
+
+    @property
+    def stage_cpu_ns(self) -> Mapping[str, int]:
+        """Thread CPU time by stage since start."""
+        ...
+
+
+class Build(Protocol):
+    """Builds a node of one backend; nothing is opened before `run`."""
+
+    def __call__(
+        self,
+        config: Any,
+        *,
+        testnet: TestnetParams,
+        directory: Path,
+        clock: Clock,
+        tracer: Tracer,
+        crash: CrashPoint = no_crash,
+    ) -> SequencerNode:
+        """The node, its state in `directory`. Raises InvalidScenario where the config lacks what only a testnet has."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What theory says of one stage's latency in one configuration; a lower bound where the formula has a remainder."""
+
+    formula: str
+    """In words a reader of a report can check, over the config's keys."""
+    p50_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """One line of the table."""
+
+    name: str
+    describe: str
+    """One line: what it is, for `lockstep backends`."""
+    soft: str
+    """What a soft promise means here; likewise the next two."""
+    firm: str
+    final: str
+    config_type: type[Any]
+    """Frozen dataclass whose defaults are a working configuration, apart from keys. Checks its own ranges."""
+    build: Build
+    finality_options: Callable[[Any], Mapping[str, Any]]
+    """From a config to what readers need to check finality proofs; holds no secret."""
+    verifier: Callable[[Mapping[str, Any]], VerifyFinality]
+    """From those options to the pure check."""
+    expected: Callable[[Any], Mapping[str, Expected]]
+    """From a config to expected latency from due, by stage; stages without a closed form are absent."""
+
+    def configure(self, options: Mapping[str, Any]) -> Any:
+        """The config that these keys give. Raises InvalidScenario for an unknown key or a value out of range."""
+        known = [field.name for field in fields(self.config_type)]
+        for key in options:
+            if key not in known:
+                raise InvalidScenario(f"[backend] of {self.name}: {UnknownName(kind='key', name=key, known=known)}")
+        return self.config_type(**options)
+
+
+def check_range(*, key: str, value: object, minimum: int, maximum: int) -> None:
+    """Raises InvalidScenario unless the value of a `[backend]` key is an integer within the range."""
+    if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+        raise InvalidScenario(f"[backend] {key} is {value!r}; it must be an integer from {minimum:,} to {maximum:,}")

@@ -1,0 +1,289 @@
+"""The lazy backend: one trusted node that orders opaque bundles first in, first out, and cuts blocks by the clock.
+
+Its promises: soft = cut, firm = durable in this node's log before anyone is told, final = the same, since there is
+nobody else to agree. It never decodes a payload. This module has the configuration, the life of the node and what
+callers see; `nodes.sequencer.lazy_chain` cuts and writes, `nodes.rules.lazy` decides.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coincurve import PrivateKey
+
+from nodes.model import limits
+from nodes.model.errors import InvalidInput, InvalidScenario, InvalidSubmission, LimitExceeded, Unavailable
+from nodes.model.execution import TestnetParams
+from nodes.model.faults import Fault, Fork, WithholdEvidence
+from nodes.model.ids import Address, RollupId, SubmissionHash, hex_of
+from nodes.model.sequenced_block import BlockRef, SequencerEvent
+from nodes.ports import SequencerStatus, Ticket
+from nodes.rules.finality import VerifyFinality, is_signed_by
+from nodes.rules.hashes import sha256
+from nodes.rules.lazy import Offer, OrderRules, flaw_of
+from nodes.rules.payload import address_of
+from nodes.sequencer.backend import Backend, Expected, check_range
+from nodes.sequencer.block_log import BlockLog
+from nodes.sequencer.lazy_chain import LazyChain
+from nodes.telemetry.clock import Clock, thread_cpu_ns
+from nodes.telemetry.crash import CrashPoint, no_crash
+from nodes.telemetry.tracer import Tracer
+from nodes.wire.bundles import bundle_from_bytes
+
+_NS_PER_MS = 1_000_000
+_KEY_BYTES = 32
+_ADDRESS_BYTES = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Keys of `[backend]` for `backend = "lazy"`. Raises InvalidScenario naming key, value and range."""
+
+    block_interval_ms: int = 100
+    """Time between cuts by the clock, 10 to 12,000."""
+    block_bytes_max: int = 1024 * 1024
+    """A block is cut early when this much is pending: payloads, and rows under every rollup they touch. Up to 8 MiB."""
+    mempool_bytes_max: int = 64 * 1024 * 1024
+    """Counted like `block_bytes_max`, and at least that."""
+    mempool_bundles_max: int = 200_000
+    dedup_heights: int = 1_000
+    """Heights during which resubmitted bytes are answered as duplicates."""
+    signing_key: str = ""
+    """Private key of the header signatures, 32 bytes hex; part of the resolved testnet."""
+
+    def __post_init__(self) -> None:
+        check_range(
+            key="block_interval_ms",
+            value=self.block_interval_ms,
+            minimum=limits.MIN_BLOCK_INTERVAL_MS,
+            maximum=limits.MAX_BLOCK_INTERVAL_MS,
+        )
+        check_range(key="block_bytes_max", value=self.block_bytes_max, minimum=1024, maximum=limits.MAX_BLOCK_BYTES)
+        check_range(key="mempool_bytes_max", value=self.mempool_bytes_max, minimum=self.block_bytes_max, maximum=2**32)
+        check_range(key="mempool_bundles_max", value=self.mempool_bundles_max, minimum=1, maximum=10_000_000)
+        check_range(key="dedup_heights", value=self.dedup_heights, minimum=1, maximum=1_000_000)
+        if self.signing_key:
+            key_of(self.signing_key)
+
+    @property
+    def order_rules(self) -> OrderRules:
+        """The bounds as the pure rule takes them."""
+        return OrderRules(
+            block_interval_ns=self.block_interval_ms * _NS_PER_MS,
+            block_bytes_max=self.block_bytes_max,
+            mempool_bytes_max=self.mempool_bytes_max,
+            mempool_bundles_max=self.mempool_bundles_max,
+            dedup_heights=self.dedup_heights,
+        )
+
+
+def key_of(signing_key: str) -> PrivateKey:
+    """The private key. Raises InvalidScenario, without the value, where it is none."""
+    try:
+        data = bytes.fromhex(signing_key.removeprefix("0x"))
+        if len(data) == _KEY_BYTES:
+            return PrivateKey(data)
+    except ValueError:
+        pass  # not hex, or not a key of the curve: the same answer as for a wrong length
+    raise InvalidScenario(
+        "[backend] signing_key must be a secp256k1 private key of 32 bytes as hex; its value is not shown"
+    )
+
+
+class LazySequencer:
+    """A node of the backend; satisfies `nodes.sequencer.backend.SequencerNode`."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        testnet: TestnetParams,
+        directory: Path,
+        clock: Clock,
+        tracer: Tracer,
+        crash: CrashPoint = no_crash,
+    ) -> None:
+        if not config.signing_key:
+            raise InvalidScenario("[backend] signing_key is empty; the resolved testnet must hold the sequencer's key")
+        self._config = config
+        self._testnet = testnet
+        self._rollup_ids = frozenset(params.rollup_id for params in testnet.rollups)
+        self._directory = directory
+        self._clock = clock
+        self._tracer = tracer
+        self._crash = crash
+        self._opened = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._chain: LazyChain | None = None
+        self._admit_cpu_ns = 0
+
+    async def run(self) -> None:
+        """Open the log, then cut and write until `stop`. Raises what the disk raises."""
+        log = None
+        try:
+            chain_id = self._testnet.sequencer_chain_id
+            log = await asyncio.to_thread(BlockLog, self._directory, chain_id=chain_id, crash=self._crash)
+            self._chain = await asyncio.to_thread(self._continue_chain, log)
+            self._opened.set()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._chain.write_log(), name="sequencer group commit")
+                group.create_task(self._chain.cut_blocks(), name="sequencer cut")
+                await self._stopping.wait()
+                self._chain.stop()
+        finally:
+            self._stopping.set()
+            self._opened.set()
+            if self._chain is not None:
+                self._chain.feed.end()
+            if log is not None:
+                log.close()
+
+    def stop(self) -> None:
+        """Take nothing more, write what was accepted, let `run` return."""
+        self._stopping.set()
+
+    async def wait_ready(self) -> None:
+        """See `SequencerNode`."""
+        await self._running()
+
+    @property
+    def stage_cpu_ns(self) -> Mapping[str, int]:
+        """See `SequencerNode`."""
+        return {"admit": self._admit_cpu_ns, **(self._chain.stage_cpu_ns if self._chain else {})}
+
+    async def submit(self, submissions: Sequence[bytes]) -> list[Ticket]:
+        """See `nodes.ports.Sequencer.submit`."""
+        chain = await self._running()
+        if len(submissions) > limits.MAX_SUBMISSIONS_PER_CALL:
+            raise LimitExceeded(
+                limit="MAX_SUBMISSIONS_PER_CALL", value=len(submissions), maximum=limits.MAX_SUBMISSIONS_PER_CALL
+            )
+        began_ns = thread_cpu_ns()
+        tickets, offers = self._examine(submissions, chain)
+        if offers:
+            chain.accept(offers)
+        self._admit_cpu_ns += thread_cpu_ns() - began_ns
+        # Also for duplicates: the first copy may still be on its way to the disk.
+        await chain.wait_durable()
+        return tickets
+
+    async def follow(self, locator: Sequence[BlockRef], rollup_id: RollupId) -> AsyncGenerator[SequencerEvent, None]:
+        """See `nodes.ports.Sequencer.follow`."""
+        chain = await self._running()
+        async with aclosing(chain.feed.follow(locator, rollup_id)) as events:
+            async for event in events:
+                yield event
+
+    async def status(self) -> SequencerStatus:
+        """See `nodes.ports.Sequencer.status`."""
+        chain = await self._running()
+        return SequencerStatus(
+            backend=BACKEND.name,
+            head=chain.feed.head,
+            firm_height=chain.feed.head.height,
+            pending_bundles=chain.order.pending_bundles,
+            pending_bytes=chain.order.pending_bytes,
+            rollup_ids=tuple(params.rollup_id for params in self._testnet.rollups),
+            block_interval_ms=self._config.block_interval_ms,
+            block_bytes_max=self._config.block_bytes_max,
+        )
+
+    async def inject(self, fault: Fault) -> None:
+        """Withhold evidence, or fork: which breaks this backend's firm promise, and is for experiments only."""
+        chain = await self._running()
+        match fault:
+            case WithholdEvidence(kind=kind, blocks=blocks):
+                chain.feed.withhold(kind, blocks)
+            case Fork(height=height):
+                await chain.fork(height)
+            case _:
+                raise InvalidInput(
+                    f"a sequencer cannot have the fault {type(fault).__name__}; send it to a rollup node"
+                )
+
+    async def _running(self) -> LazyChain:
+        await self._opened.wait()
+        if self._stopping.is_set() or self._chain is None:
+            raise Unavailable("the sequencer stops; connect again or ask another source")
+        return self._chain
+
+    def _continue_chain(self, log: BlockLog) -> LazyChain:
+        return LazyChain(
+            log,
+            rules=self._config.order_rules,
+            testnet=self._testnet,
+            key=key_of(self._config.signing_key),
+            clock=self._clock,
+            tracer=self._tracer,
+            crash=self._crash,
+        )
+
+    def _examine(
+        self, submissions: Sequence[bytes], chain: LazyChain
+    ) -> tuple[list[Ticket], list[tuple[Offer, bytes]]]:
+        """A ticket for each submission, and the new ones with their bytes."""
+        tickets = []
+        offers: dict[SubmissionHash, tuple[Offer, bytes]] = {}
+        for data in submissions:
+            submission_hash = SubmissionHash(sha256(data))
+            duplicate = submission_hash in offers or chain.order.knows(submission_hash)
+            reason = ""
+            if not duplicate:
+                try:
+                    bundle = bundle_from_bytes(data)
+                    reason = flaw_of(bundle, rollup_ids=self._rollup_ids, block_bytes_max=self._config.block_bytes_max)
+                except InvalidSubmission as error:
+                    reason = str(error)
+                if not reason:
+                    offers[submission_hash] = (Offer(submission_hash, bundle), data)
+            tickets.append(
+                Ticket(submission_hash=submission_hash, accepted=not reason, duplicate=duplicate, reason=reason)
+            )
+        return tickets, list(offers.values())
+
+
+def finality_options(config: Config) -> Mapping[str, Any]:
+    """The signer's address."""
+    return {"signer": hex_of(address_of(key_of(config.signing_key)))}
+
+
+def verifier(options: Mapping[str, Any]) -> VerifyFinality:
+    """Check of header signatures by `options["signer"]`. Raises InvalidScenario where that is no address."""
+    text = options.get("signer", "")
+    try:
+        signer = Address(bytes.fromhex(str(text).removeprefix("0x")))
+    except ValueError:
+        signer = Address(b"")
+    if len(signer) != _ADDRESS_BYTES:
+        raise InvalidScenario(f"finality option signer is {text!r}; it must be an address of 20 bytes as hex")
+    return lambda header_hash, proof: is_signed_by(signer, header_hash=header_hash, proof=proof)
+
+
+def expected(config: Config) -> Mapping[str, Expected]:
+    """Bundles come at any moment of an interval and wait for its end."""
+    interval_ms = float(config.block_interval_ms)
+    wait = {"p50_ms": interval_ms / 2, "p99_ms": interval_ms * 0.99}
+    return {
+        "sequenced": Expected(formula="uniform wait for the cut: block_interval_ms / 2", **wait),
+        "firm": Expected(formula="block_interval_ms / 2, and one commit to the disk", **wait),
+        "executed": Expected(
+            formula="block_interval_ms / 2, one commit, and derivation and execution of the block", **wait
+        ),
+    }
+
+
+BACKEND = Backend(
+    name="lazy",
+    describe="one trusted node orders opaque bundles first in, first out, and cuts blocks by the clock",
+    soft="cut by the node",
+    firm="durable in the node's log, before anyone is told",
+    final="the same as firm: the node is trusted, nobody else agrees",
+    config_type=Config,
+    build=LazySequencer,
+    finality_options=finality_options,
+    verifier=verifier,
+    expected=expected,
+)
