@@ -18,13 +18,11 @@ class EvidenceKind(StrEnum):
     SIBLING = "sibling"
     """All evidence about siblings, their leaves included."""
     PAYLOAD = "payload"
-    """Sibling payloads, wherever they stand: single items or whole lists."""
+    """Sibling payloads."""
     ROW = "row"
-    """Sibling rows, wherever they stand."""
+    """Sibling rows."""
     IDS = "ids"
     """The list of all rollup ids of the block."""
-    WHOLE = "whole"
-    """Whole sibling lists, with nothing in their place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

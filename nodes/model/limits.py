@@ -12,7 +12,7 @@ MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 MIN_BLOCK_INTERVAL_MS = 10
 MAX_BLOCK_INTERVAL_MS = 12_000
 MAX_BLOCK_BYTES = 8 * 1024 * 1024
-"""Largest `block_bytes_max`; a block served with whole sibling lists stays below MAX_MESSAGE_BYTES."""
+"""Largest `block_bytes_max`; a block served with all its evidence stays below MAX_MESSAGE_BYTES."""
 MAX_ROLLUPS = 1_024
 MAX_LOCATOR_ENTRIES = 64
 FOLLOW_BUFFER_BLOCKS = 64

@@ -81,7 +81,7 @@ NO_ITEMS = ProvenItems(positions=(), values=(), proof=b"")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiblingEvidence:
-    """What a reader needs of another rollup: whole lists, or some items with a proof, whichever is smaller."""
+    """What a reader needs of another rollup: its leaf, and the items that rows name, under one proof a list."""
 
     rollup_id: RollupId
     leaf_path: bytes
@@ -89,7 +89,6 @@ class SiblingEvidence:
     payloads_root: bytes
     row_count: int
     rows_root: bytes
-    whole: RollupContent | None
     payloads: ProvenItems
     rows: ProvenItems
 

@@ -24,15 +24,11 @@ class SiblingView:
     @classmethod
     def of(cls, sibling: SiblingEvidence, rows_by_place: Mapping[tuple[bytes, int], bytes]) -> "SiblingView":
         """View of received evidence. A row sent without bytes is the own row that names its place."""
-        if sibling.whole is not None:
-            payloads = dict(enumerate(sibling.whole.payloads))
-            rows = dict(enumerate(sibling.whole.rows))
-        else:
-            payloads = dict(zip(sibling.payloads.positions, sibling.payloads.values, strict=True))
-            rows = {
-                at: value or rows_by_place.get((sibling.rollup_id, at), b"")
-                for at, value in zip(sibling.rows.positions, sibling.rows.values, strict=True)
-            }
+        payloads = dict(zip(sibling.payloads.positions, sibling.payloads.values, strict=True))
+        rows = {
+            at: value or rows_by_place.get((sibling.rollup_id, at), b"")
+            for at, value in zip(sibling.rows.positions, sibling.rows.values, strict=True)
+        }
         return cls(sibling.payload_count, sibling.row_count, payloads, rows)
 
 

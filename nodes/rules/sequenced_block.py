@@ -17,7 +17,6 @@ from nodes.model.errors import InvalidBlock
 from nodes.model.ids import HeaderHash, Height, RollupId
 from nodes.model.sequenced_block import (
     HEADER_VERSION,
-    NO_ITEMS,
     BlockRef,
     Commitment,
     FilteredBlock,
@@ -164,7 +163,7 @@ def genesis_ref(chain_id: bytes) -> BlockRef:
 def filter_block(
     block: SequencedBlock, trees: BlockTrees, rollup_id: RollupId, commitment: Commitment
 ) -> FilteredBlock:
-    """What a reader of one rollup needs: its lists, and per row the siblings' items with proofs or whole lists."""
+    """What a reader of one rollup needs: its lists, and the siblings' items that its rows name, with proofs."""
     content = block.contents.get(rollup_id, EMPTY_CONTENT)
     return FilteredBlock(
         header=encode_header(block.header),
@@ -210,8 +209,6 @@ def _sibling_evidence(
         values=tuple([b"" if content.rows[at] == row_indexes[at] else content.rows[at] for at in present_rows]),
         proof=own.rows.proof(present_rows),
     )
-    items_bytes = sum(map(len, payloads.values)) + len(payloads.proof) + sum(map(len, rows.values)) + len(rows.proof)
-    as_whole = sum(map(len, content.payloads)) + sum(map(len, content.rows)) <= items_bytes
     return SiblingEvidence(
         rollup_id=sibling,
         leaf_path=trees.top.path(trees.index[sibling]),
@@ -219,9 +216,8 @@ def _sibling_evidence(
         payloads_root=own.payloads.root,
         row_count=len(content.rows),
         rows_root=own.rows.root,
-        whole=content if as_whole else None,
-        payloads=NO_ITEMS if as_whole else payloads,
-        rows=NO_ITEMS if as_whole else rows,
+        payloads=payloads,
+        rows=rows,
     )
 
 
@@ -326,13 +322,6 @@ def _rows_by_place(block: FilteredBlock) -> dict[tuple[bytes, int], bytes]:
 
 
 def _check_sibling_items(sibling: SiblingEvidence, rows_by_place: Mapping[tuple[bytes, int], bytes], name: str) -> None:
-    if sibling.whole is not None:
-        whole = sibling.whole
-        if (len(whole.payloads), len(whole.rows)) != (sibling.payload_count, sibling.row_count):
-            raise InvalidBlock(f"{name}: whole lists do not have the proven lengths")
-        if merkle.root(whole.payloads) != sibling.payloads_root or merkle.root(whole.rows) != sibling.rows_root:
-            raise InvalidBlock(f"{name}: whole lists do not hash to the proven roots")
-        return
     payloads, rows = sibling.payloads, sibling.rows
     if payloads.positions and not merkle.verify_several(
         leaves=payloads.values,

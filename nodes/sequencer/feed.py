@@ -188,7 +188,7 @@ class BlockFeed:
         filtered = filter_block(served.block, served.trees, rollup_id, self._commitment)
         if self._withheld is not None:
             kind, blocks = self._withheld
-            lacking = withhold(filtered, served.trees, kind)
+            lacking = withhold(filtered, kind)
             if lacking is not None:
                 filtered = lacking
                 self._withheld = (kind, blocks - 1) if blocks > 1 else None

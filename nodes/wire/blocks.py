@@ -65,11 +65,6 @@ def _add_sibling(block: pb.FilteredBlock, sibling: SiblingEvidence) -> None:
         row_count=sibling.row_count,
         rows_root=sibling.rows_root,
     )
-    if sibling.whole is not None:
-        message.whole.SetInParent()  # a list may be empty, and still be there
-        message.whole.payloads.extend(sibling.whole.payloads)
-        message.whole.rows.extend(sibling.whole.rows)
-        return
     for items, target in ((sibling.payloads, message.payloads), (sibling.rows, message.rows)):
         target.positions.extend(items.positions)
         target.values.extend(items.values)
@@ -98,9 +93,6 @@ def filtered_block_from_proto(message: pb.FilteredBlock) -> FilteredBlock:
 
 def _sibling_from_proto(message: pb.Sibling) -> SiblingEvidence:
     rollup_id = RollupId(hash_of(message.rollup_id, name="rollup_id of a sibling", refusal=InvalidBlock))
-    whole = None
-    if message.HasField("whole"):
-        whole = RollupContent(payloads=tuple(message.whole.payloads), rows=tuple(message.whole.rows))
     return SiblingEvidence(
         rollup_id=rollup_id,
         leaf_path=whole_steps(message.leaf_path, name="leaf_path of a sibling", refusal=InvalidBlock),
@@ -108,7 +100,6 @@ def _sibling_from_proto(message: pb.Sibling) -> SiblingEvidence:
         payloads_root=hash_of(message.payloads_root, name="payloads_root of a sibling", refusal=InvalidBlock),
         row_count=message.row_count,
         rows_root=hash_of(message.rows_root, name="rows_root of a sibling", refusal=InvalidBlock),
-        whole=whole,
         payloads=_items_from_proto(message.payloads, "payloads") if message.HasField("payloads") else NO_ITEMS,
         rows=_items_from_proto(message.rows, "rows") if message.HasField("rows") else NO_ITEMS,
     )

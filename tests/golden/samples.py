@@ -23,7 +23,6 @@ from nodes.model.ids import (
     rollup_id_of,
 )
 from nodes.model.sequenced_block import (
-    NO_ITEMS,
     BlockRef,
     BlockSequenced,
     Commitment,
@@ -90,7 +89,7 @@ def sequenced_block() -> SequencedBlock:
 
 
 def filtered_block() -> FilteredBlock:
-    """A filtered block with both forms of evidence, every field set; its proofs prove nothing."""
+    """A filtered block with every field set; its proofs prove nothing."""
     return FilteredBlock(
         header=filled(0x48, 149),
         rollup_id=RED,
@@ -105,20 +104,8 @@ def filtered_block() -> FilteredBlock:
                 payloads_root=filled(5),
                 row_count=2,
                 rows_root=filled(6),
-                whole=None,
                 payloads=ProvenItems(positions=(2, 8), values=(b"", b"sibling payload"), proof=filled(7, 96)),
                 rows=ProvenItems(positions=(1,), values=(b"another row",), proof=filled(8)),
-            ),
-            SiblingEvidence(
-                rollup_id=rollup_id_of(7003),
-                leaf_path=filled(9),
-                payload_count=2,
-                payloads_root=filled(10),
-                row_count=1,
-                rows_root=filled(11),
-                whole=RollupContent(payloads=(b"w0", b"w1"), rows=(b"w-row",)),
-                payloads=NO_ITEMS,
-                rows=NO_ITEMS,
             ),
         ),
         finality_proof=b"signed",
@@ -279,8 +266,6 @@ def _sequencer() -> list[Sample]:
         _raw(followed["rolled_back"].rolled_back),
         _sample(message, block, blocks.filtered_block_from_proto),
         _raw(message.siblings[0]),
-        _raw(message.siblings[1], "whole"),
-        _raw(message.siblings[1].whole),
         _raw(message.siblings[0].payloads),
         _sample(stored_message, stored, lambda m: blocks.stored_block_from_bytes(m.SerializeToString())),
         _raw(stored_message.contents[0]),

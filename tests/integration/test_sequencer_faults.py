@@ -112,8 +112,7 @@ async def test_only_blocks_in_memory_can_be_abandoned(tmp_path: Path) -> None:
             await node.inject(KillEngine())
 
 
-# Whole lists are sent where they are shorter than single items, which crafted blocks alone reach: see the unit test.
-@pytest.mark.parametrize("kind", [kind for kind in EvidenceKind if kind is not EvidenceKind.WHOLE])
+@pytest.mark.parametrize("kind", EvidenceKind)
 async def test_a_reader_stalls_on_every_element_that_is_withheld(tmp_path: Path, kind: EvidenceKind) -> None:
     """And derives the block when it asks again and gets all of it."""
     node = make_node(tmp_path, block_interval_ms=50)

@@ -131,7 +131,7 @@ def _short_root(message: pb.FilteredBlock) -> None:
 
 
 def _cut_sibling_path(message: pb.FilteredBlock) -> None:
-    message.siblings[1].leaf_path = b"x"
+    message.siblings[0].leaf_path = b"x"
 
 
 def _cut_proof(message: pb.FilteredBlock) -> None:

@@ -135,14 +135,13 @@ class FilteredBlock(_message.Message):
     def __init__(self, header: _Optional[bytes] = ..., rollup_id: _Optional[bytes] = ..., rollup_ids: _Optional[bytes] = ..., payloads: _Optional[_Iterable[bytes]] = ..., rows: _Optional[_Iterable[bytes]] = ..., leaf_path: _Optional[bytes] = ..., siblings: _Optional[_Iterable[_Union[Sibling, _Mapping]]] = ..., finality_proof: _Optional[bytes] = ..., commitment: _Optional[_Union[Commitment, str]] = ...) -> None: ...
 
 class Sibling(_message.Message):
-    __slots__ = ("rollup_id", "leaf_path", "payload_count", "payloads_root", "row_count", "rows_root", "whole", "payloads", "rows")
+    __slots__ = ("rollup_id", "leaf_path", "payload_count", "payloads_root", "row_count", "rows_root", "payloads", "rows")
     ROLLUP_ID_FIELD_NUMBER: _ClassVar[int]
     LEAF_PATH_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_COUNT_FIELD_NUMBER: _ClassVar[int]
     PAYLOADS_ROOT_FIELD_NUMBER: _ClassVar[int]
     ROW_COUNT_FIELD_NUMBER: _ClassVar[int]
     ROWS_ROOT_FIELD_NUMBER: _ClassVar[int]
-    WHOLE_FIELD_NUMBER: _ClassVar[int]
     PAYLOADS_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     rollup_id: bytes
@@ -151,18 +150,9 @@ class Sibling(_message.Message):
     payloads_root: bytes
     row_count: int
     rows_root: bytes
-    whole: WholeLists
     payloads: ProvenItems
     rows: ProvenItems
-    def __init__(self, rollup_id: _Optional[bytes] = ..., leaf_path: _Optional[bytes] = ..., payload_count: _Optional[int] = ..., payloads_root: _Optional[bytes] = ..., row_count: _Optional[int] = ..., rows_root: _Optional[bytes] = ..., whole: _Optional[_Union[WholeLists, _Mapping]] = ..., payloads: _Optional[_Union[ProvenItems, _Mapping]] = ..., rows: _Optional[_Union[ProvenItems, _Mapping]] = ...) -> None: ...
-
-class WholeLists(_message.Message):
-    __slots__ = ("payloads", "rows")
-    PAYLOADS_FIELD_NUMBER: _ClassVar[int]
-    ROWS_FIELD_NUMBER: _ClassVar[int]
-    payloads: _containers.RepeatedScalarFieldContainer[bytes]
-    rows: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, payloads: _Optional[_Iterable[bytes]] = ..., rows: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    def __init__(self, rollup_id: _Optional[bytes] = ..., leaf_path: _Optional[bytes] = ..., payload_count: _Optional[int] = ..., payloads_root: _Optional[bytes] = ..., row_count: _Optional[int] = ..., rows_root: _Optional[bytes] = ..., payloads: _Optional[_Union[ProvenItems, _Mapping]] = ..., rows: _Optional[_Union[ProvenItems, _Mapping]] = ...) -> None: ...
 
 class ProvenItems(_message.Message):
     __slots__ = ("positions", "values", "proof")
