@@ -35,7 +35,7 @@ STATES_PER_BLOCK = 2
 """anvil keeps the state of the empty block and of the one that replaces it."""
 THREADS = 2
 """One to build while another reads. anvil's default is one per core, of every engine."""
-TRANSACTION_BLOCKS = 32
+TRANSACTION_BLOCKS = 16
 """Newest blocks whose transactions, receipts and traces anvil keeps; older ones read as empty. Each transaction kept
 costs about 6 kB of memory and 28 us of every dump."""
 

@@ -61,7 +61,7 @@ class Derivation:
         for position, payload in enumerate(block.content.payloads):
             transaction = decoded[position]
             if isinstance(transaction, DropReason):
-                dropped.append(DroppedLeg(position, transaction, TxHash(keccak256(payload)), None))
+                dropped.append(self._refused(payload, position, transaction))
             elif transaction.trailer is None or position in winners:
                 admitted.append(AdmittedLeg(payload, transaction, position))
             else:
@@ -102,6 +102,14 @@ class Derivation:
         if not isinstance(transaction, DropReason) and transaction.gas_limit > params.leg_gas_cap:
             return DropReason.OVER_LIMIT
         return transaction
+
+    def _refused(self, payload: bytes, position: int, reason: DropReason) -> DroppedLeg:
+        """A drop by the payload alone. One over a limit may be decodable, and then its trailer says whose leg it was."""
+        trailer = None
+        if reason is DropReason.OVER_LIMIT:
+            transaction = self._decode(payload, self._chain_ids[self._own.rollup_id])
+            trailer = None if isinstance(transaction, DropReason) else transaction.trailer
+        return DroppedLeg(position, reason, TxHash(keccak256(payload)), trailer)
 
     def _judge(
         self, block: VerifiedBlock, decoded: Sequence[Transaction | DropReason]

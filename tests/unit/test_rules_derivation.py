@@ -119,6 +119,7 @@ def test_a_leg_over_the_gas_cap_is_over_limit_and_its_siblings_incomplete() -> N
     plans = (LegPlan(chain=A, gas_limit=1_000_001), LegPlan(chain=B))
     derived = Chain().step([bundle(plans)])
     assert reasons(derived[RA]) == [DropReason.OVER_LIMIT]
+    assert derived[RA].dropped[0].trailer == derived[RB].dropped[0].trailer._replace(leg_index=0)  # type: ignore[union-attr]
     assert reasons(derived[RB]) == [DropReason.INCOMPLETE]
 
 

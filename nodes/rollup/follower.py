@@ -1,0 +1,252 @@
+"""Reads the sequencer: receives, verifies and derives height after height, ahead of the executor by a bounded queue.
+
+A block that contradicts itself, or comes without a proof that derivation needs, changes nothing: the reader says why
+it stalls and asks the next source from the last good height. It never drops a block and never guesses. What the
+derived lists do is the executor's matter.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from nodes.model.errors import InvalidBlock, TestbedError, Unavailable, UnknownName
+from nodes.model.execution import Derived
+from nodes.model.ids import Height, RollupId
+from nodes.model.limits import MAX_LOCATOR_ENTRIES
+from nodes.model.sequenced_block import (
+    BlockRef,
+    BlockSequenced,
+    Commitment,
+    CommitmentRaised,
+    RolledBack,
+    SequencerEvent,
+)
+from nodes.ports import Sequencer
+from nodes.rules.derivation import Derivation
+from nodes.rules.finality import VerifyFinality
+from nodes.rules.sequenced_block import verify
+from nodes.telemetry.clock import Clock, thread_cpu_ns
+from nodes.telemetry.events import ReaderStalled
+from nodes.telemetry.stages import StageCpu
+from nodes.telemetry.tracer import Tracer
+from nodes.wire.streams import closing
+
+QUEUE_HEIGHTS = 32
+"""Derived heights that may wait for the engine; beyond, the sequencer's stream is not read."""
+RECENT_PLACES = 512
+DENSE_LOCATOR_ENTRIES = 16
+"""Newest places named one by one; older ones at doubling distances."""
+MIN_BACKOFF_S = 0.05
+MAX_BACKOFF_S = 2.0
+DERIVATION_KEEPS_HEIGHTS = 1_024
+"""How far derivation can go back by itself; beyond, a checkpoint is loaded."""
+
+_log = logging.getLogger(__name__)
+
+
+class Place(NamedTuple):
+    """A sequenced block that was taken, and its time."""
+
+    ref: BlockRef
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DerivedHeight:
+    """The next height for the executor."""
+
+    place: Place
+    commitment: Commitment
+    derived: Derived
+    received_ns: int
+    derived_ns: int
+    """Monotonic."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewindTo:
+    """Everything after this place is off the sequencer's chain."""
+
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wake:
+    """Nothing to do; the executor looks around."""
+
+
+Work = DerivedHeight | CommitmentRaised | RewindTo | Wake
+
+
+class TooFarBack(Exception):
+    """The sequencer rolled back beyond what derivation remembers: the node starts from a checkpoint."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(f"rolled back to height {place.ref.height}")
+        self.place = place
+
+
+class Follower:
+    """One reader from one place on. `run` reads for ever; the node builds a new one after a restart."""
+
+    def __init__(
+        self,
+        *,
+        sources: Sequence[tuple[str, Sequencer]],
+        rollup_id: RollupId,
+        chain_id: bytes,
+        verify_finality: VerifyFinality,
+        check_proofs: bool,
+        derivation: Derivation,
+        start: Place,
+        oldest_derivable: Height,
+        place_at: Callable[[Height], Place | None],
+        queue: asyncio.Queue[Work],
+        clock: Clock,
+        tracer: Tracer,
+        cpu: StageCpu,
+    ) -> None:
+        """`oldest_derivable`: derivation was restored here. `place_at`: executed places, genesis at 0."""
+        assert sources, "a rollup node has at least one source"
+        self._sources = sources
+        self._rollup_id = rollup_id
+        self._chain_id = chain_id
+        self._verify_finality = verify_finality
+        self._check_proofs = check_proofs
+        self._derivation = derivation
+        self._oldest_derivable = oldest_derivable
+        self._executed_place_at = place_at
+        self._queue = queue
+        self._clock = clock
+        self._tracer = tracer
+        self._cpu = cpu
+        self._start_height = start.ref.height
+        self._recent: deque[Place] = deque([start], RECENT_PLACES)
+        self._moved = False
+        self.stalled = ""
+        """Why the reader waits; empty while it does not."""
+
+    @property
+    def height(self) -> Height:
+        """Height of the last block taken."""
+        return self._recent[-1].ref.height
+
+    async def run(self) -> None:
+        """Follow for ever, from source to source. Raises UnknownName where no source knows the rollup, TooFarBack."""
+        attempt, failures, strangers = 0, 0, 0
+        while True:
+            name, sequencer = self._sources[attempt % len(self._sources)]
+            self._moved = False
+            try:
+                await self._read(sequencer)
+                self._stall("the source ended its stream", name)
+            except Unavailable as error:
+                self._stall(f"unavailable: {error}", name)
+            except UnknownName as error:
+                strangers += 1
+                if strangers >= len(self._sources):
+                    raise
+                self._refuse(error, name)
+            except TestbedError as error:
+                # InvalidBlock and EvidenceMissing; whatever else a source can make up must not end the node either.
+                strangers = 0
+                self._refuse(error, name)
+            attempt += 1
+            failures = 0 if self._moved else failures + 1
+            strangers = 0 if self._moved else strangers
+            await asyncio.sleep(min(MAX_BACKOFF_S, MIN_BACKOFF_S * 2 ** min(failures, 10)))
+
+    def _refuse(self, error: TestbedError, source: str) -> None:
+        self._stall(str(error), source)
+        self._tracer.record(ReaderStalled(height=self.height + 1, reason=str(error), source=source))
+
+    def _stall(self, reason: str, source: str) -> None:
+        self.stalled = f"height {self.height + 1}, source {source}: {reason}"
+        _log.warning("rollup reader waits at %s", self.stalled)
+
+    async def _read(self, sequencer: Sequencer) -> None:
+        async with closing(sequencer.follow(self.locator(), self._rollup_id)) as events:
+            async for event in events:
+                await self._queue.put(self._take(event))
+
+    def _take(self, event: SequencerEvent) -> Work:
+        work: Work
+        match event:
+            case BlockSequenced():
+                work = self._derive(event)
+            case CommitmentRaised():
+                return event
+            case RolledBack():
+                work = RewindTo(place=self._roll_back(event.to))
+        self._moved = True
+        self.stalled = ""
+        return work
+
+    def _derive(self, event: BlockSequenced) -> DerivedHeight:
+        received_ns = self._clock.monotonic_ns()
+        started = thread_cpu_ns()
+        block = event.block
+        parent = self._recent[-1]
+        if block.rollup_id != self._rollup_id:
+            raise InvalidBlock(f"filtered for rollup {block.rollup_id.hex()}, asked for {self._rollup_id.hex()}")
+        verified = verify(
+            block,
+            chain_id=self._chain_id,
+            parent=parent.ref,
+            parent_time_ns=parent.time_ns,
+            check_proofs=self._check_proofs,
+        )
+        if not self._verify_finality(verified.ref.hash, block.finality_proof):
+            raise InvalidBlock(f"sequenced block {verified.ref.height}: its finality proof does not hold")
+        started = self._cpu.add("verify", started)
+        derived = self._derivation.derive(verified)
+        self._cpu.add("derive", started)
+        place = Place(verified.ref, verified.header.time_ns)
+        self._recent.append(place)
+        return DerivedHeight(
+            place=place,
+            commitment=verified.commitment,
+            derived=derived,
+            received_ns=received_ns,
+            derived_ns=self._clock.monotonic_ns(),
+        )
+
+    def _roll_back(self, to: BlockRef) -> Place:
+        """Go back to a place of the own chain. Raises InvalidBlock where it is none, TooFarBack."""
+        place = self._place_at(to.height)
+        if place is None or place.ref != to:
+            raise InvalidBlock(f"rolled back to height {to.height}, hash {to.hash.hex()}, which this reader never took")
+        if to.height < max(self._oldest_derivable, self.height - DERIVATION_KEEPS_HEIGHTS):
+            raise TooFarBack(place)
+        self._derivation.rewind(to.height)
+        while self._recent and self._recent[-1].ref.height > to.height:
+            self._recent.pop()
+        if not self._recent:
+            self._recent.append(place)
+        return place
+
+    def _place_at(self, height: Height) -> Place | None:
+        back = self.height - height
+        if 0 <= back < len(self._recent):
+            return self._recent[-1 - back]
+        if back < 0:
+            return None
+        return self._executed_place_at(height)
+
+    def locator(self) -> list[BlockRef]:
+        """Where this reader stands, newest first: the last places, then at doubling distances, genesis last."""
+        refs: list[BlockRef] = []
+        height, step = self.height, 1
+        while height > 0 and len(refs) < MAX_LOCATOR_ENTRIES - 1:
+            place = self._place_at(height)
+            if place is not None:
+                refs.append(place.ref)
+            if len(refs) >= DENSE_LOCATOR_ENTRIES:
+                step *= 2
+            height = Height(height - step)
+        genesis = self._executed_place_at(Height(0))
+        assert genesis is not None, "every chain has a genesis"
+        return [*refs, genesis.ref]

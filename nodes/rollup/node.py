@@ -1,0 +1,483 @@
+"""A rollup node: puts follower, executor and engine together, and gets them going again after a loss.
+
+What other parts use is at the top of `RollupNode`: `index`, `pending`, `heads`, `subscribe_heads`, `request`, `logs`,
+`receipt` for the user's JSON-RPC; `status`, `follow_heads`, `block_hashes`, `bundle_fates` for other nodes.
+
+Recovery has one path: start an engine at the newest usable checkpoint, follow the sequencer from there, execute again
+what was executed before, and compare every hash with the journal. It serves a lost engine, a restart of the process,
+and a rewind beyond the engine's window alike.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nodes.model.config import RollupNodeConfig
+from nodes.model.errors import EngineFailure, InvalidInput, Unavailable
+from nodes.model.execution import RollupParams, TestnetParams
+from nodes.model.faults import Fault, KillEngine, Rewind
+from nodes.model.ids import ChainId, Height, chain_id_of
+from nodes.model.sequenced_block import Commitment
+from nodes.model.status import Heads, LegFate, RollupStatus
+from nodes.ports import Sequencer
+from nodes.rollup.chain import Chain, Tip
+from nodes.rollup.checkpoint import CheckpointStore
+from nodes.rollup.engine import EngineProcess, StartEngine
+from nodes.rollup.engine_reads import EngineReads, genesis_block
+from nodes.rollup.executor import Executor, OutOfWindow
+from nodes.rollup.follower import QUEUE_HEIGHTS, Follower, Place, TooFarBack, Wake, Work
+from nodes.rollup.heads import HeadAnnouncer, HeadSubscription
+from nodes.rollup.index import ChainIndex
+from nodes.rollup.journal import Journal
+from nodes.rollup.pending import PendingPool
+from nodes.rollup.records import IndexedBlock
+from nodes.rollup.restore import restore
+from nodes.rules.derivation import Decode, Derivation
+from nodes.rules.finality import VerifyFinality
+from nodes.rules.hashes import sha256
+from nodes.rules.sequenced_block import genesis_ref
+from nodes.telemetry.clock import Clock
+from nodes.telemetry.crash import CrashPoint, no_crash
+from nodes.telemetry.stages import StageCpu
+from nodes.telemetry.tracer import Tracer
+
+MAX_FRUITLESS_RECOVERIES = 5
+"""Engines lost one after the other without one new height: then the fault is not the engine's bad luck."""
+MAX_HASHES = 10_000
+
+_log = logging.getLogger(__name__)
+
+
+class _Over(Exception):
+    """Ends a session; the node goes on from what it says."""
+
+
+class _Stopped(_Over):
+    """`stop` was called."""
+
+
+class _EngineLost(_Over):
+    """The engine ended or failed; its state is unknown."""
+
+
+class _Rewound(_Over):
+    """Go back to a place that was settled."""
+
+    def __init__(self, place: Place, *, comes_again: bool, from_checkpoint: bool) -> None:
+        super().__init__(place.ref.height)
+        self.place = place
+        self.comes_again = comes_again
+        self.from_checkpoint = from_checkpoint
+
+
+class RollupNode:
+    """One rollup node. `run` owns everything it starts, until `stop` or until something breaks."""
+
+    def __init__(
+        self,
+        config: RollupNodeConfig,
+        *,
+        testnet: TestnetParams,
+        directory: Path,
+        sources: Sequence[tuple[str, Sequencer]],
+        verify_finality: VerifyFinality,
+        start_engine: StartEngine,
+        decode: Decode,
+        clock: Clock,
+        tracer: Tracer,
+        final_level: Commitment = Commitment.FIRM,
+        crash: CrashPoint = no_crash,
+    ) -> None:
+        """`sources` serve the same sequencer chain. `final_level`: from which promise on a height counts as final for
+        users; in `lazy`, the only backend that promises nothing beyond firm, that is firm.
+        """
+        params = testnet.rollup(config.rollup_id)
+        assert params is not None, "the host checks that the rollup is of its testnet"
+        self.config = config
+        self.testnet = testnet
+        self.params: RollupParams = params
+        self.name = config.name
+        self.chain_id: ChainId = chain_id_of(config.rollup_id)
+        self.pending = PendingPool()
+        self.rpc_url = ""
+        """Set by whoever serves the JSON-RPC; shown in the status."""
+        self._directory = directory
+        self._sources = sources
+        self._verify_finality = verify_finality
+        self._start_engine = start_engine
+        self._decode = decode
+        self._clock = clock
+        self._tracer = tracer
+        self._final_level = final_level
+        self._crash = crash
+        self._genesis = genesis_ref(testnet.sequencer_chain_id)
+        self._announcer = HeadAnnouncer()
+        self._cpu = StageCpu("verify", "derive", "engine", "index", "checkpoint")
+        self._stopping = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._ended = False
+        self._was_killed = False
+        self._journal: Journal | None = None
+        self._index: ChainIndex | None = None
+        self._chain: Chain | None = None
+        self._reads: EngineReads | None = None
+        self._engine: EngineProcess | None = None
+        self._executor: Executor | None = None
+        self._follower: Follower | None = None
+        self._derivation = self._new_derivation()
+        self._derivable_from = Height(0)
+        self._queue: asyncio.Queue[Work] = asyncio.Queue(QUEUE_HEIGHTS)
+        self._requested: tuple[_Rewound, asyncio.Future[None]] | None = None
+
+    # For users' JSON-RPC.
+
+    @property
+    def index(self) -> ChainIndex:
+        """Blocks, transactions and bundles. Raises Unavailable before the node is ready the first time."""
+        if self._index is None:
+            raise Unavailable(f"{self.name} is starting; wait until it is ready")
+        return self._index
+
+    @property
+    def heads(self) -> Heads:
+        """latest, safe and finalized. Raises Unavailable before the node is ready the first time."""
+        return self._opened().heads
+
+    def subscribe_heads(self) -> HeadSubscription:
+        """Every new block and every rewind from now on, in order; close it when done."""
+        return self._announcer.subscribe()
+
+    async def request(self, method: str, params: Sequence[Any]) -> Any:
+        """One read of the engine; name blocks by number or hash, never by tag.
+
+        Raises RpcError with the engine's own code, Unavailable while the engine is being replaced, EngineFailure.
+        """
+        return await self._current_engine().request(method, params)
+
+    async def logs(self, block: IndexedBlock) -> list[dict[str, Any]]:
+        """The logs of a block as Ethereum JSON, in order; none where its bloom is empty. Raises Pruned, Unavailable."""
+        return await self._opened_reads().logs(block)
+
+    async def receipt(self, tx_hash: bytes) -> dict[str, Any] | None:
+        """The receipt as the engine gives it (Ethereum JSON); None for a transaction in no block.
+
+        Kept for users' own transactions and small blocks; others are the engine's, which remembers the newest blocks.
+        Raises Pruned where it has forgotten (the fate itself is in the index), Unavailable.
+        """
+        return await self._opened_reads().receipt(tx_hash)
+
+    # For other nodes and the coordinator; satisfies nodes.wire.rollup.RollupView.
+
+    async def status(self) -> RollupStatus:
+        """A snapshot. Raises Unavailable before the node is ready the first time."""
+        chain, follower = self._opened(), self._follower
+        return RollupStatus(
+            name=self.name,
+            chain_id=self.chain_id,
+            heads=chain.heads,
+            sequencer_height=max(chain.height, follower.height if follower is not None else Height(0)),
+            pending_transactions=len(self.pending),
+            transactions=self.index.transactions,
+            rpc_url=self.rpc_url,
+            stalled=follower.stalled if follower is not None else "",
+        )
+
+    async def follow_heads(self) -> AsyncIterator[Heads]:
+        """The heads at once, then after changes; a slow reader misses states in between, never the newest."""
+        async for _ in self._announcer.changes():
+            yield self._opened().heads
+
+    async def block_hashes(self, *, first_number: int, count: int) -> Sequence[bytes]:
+        """Hashes of up to `count` blocks, at most 10,000, also of pruned ones."""
+        self._opened()
+        assert self._journal is not None
+        last = first_number + min(count, MAX_HASHES) - 1
+        return [header.hash for header in self._journal.headers(first_number, last)]
+
+    async def bundle_fates(self, bundle_hash: bytes) -> Sequence[LegFate]:
+        """Every leg of the bundle that this rollup has met, newest height first. Raises Pruned."""
+        return self.index.bundle_fates(bundle_hash)
+
+    # For the host.
+
+    @property
+    def engine_pid(self) -> int:
+        """Process id of the engine; 0 while there is none."""
+        return self._engine.pid if self._engine is not None else 0
+
+    @property
+    def stage_cpu_ns(self) -> Mapping[str, int]:
+        """Thread CPU time by stage since start."""
+        return self._cpu.totals_ns
+
+    async def wait_ready(self) -> None:
+        """Return when the engine stands where the node stood before. Raises Unavailable where it ended first."""
+        await self._ready.wait()
+        if self._ended:
+            raise Unavailable(f"{self.name} has ended")
+
+    def stop(self) -> None:
+        """Let `run` return soon. Idempotent."""
+        self._stopping.set()
+
+    async def inject(self, fault: Fault) -> None:
+        """Take a fault; returns once it has it. Raises InvalidInput for one it cannot have, Unavailable."""
+        match fault:
+            case KillEngine():
+                if self._engine is None:
+                    raise Unavailable(f"{self.name} has no engine at the moment")
+                self._was_killed = True
+                self._engine.kill()
+            case Rewind(height=height):
+                await self._rewind_on_command(height)
+            case _:
+                raise InvalidInput(f"{self.name} is a rollup node; it cannot have the fault {type(fault).__name__}")
+
+    async def run(self) -> None:
+        """Run until `stop`. Raises what broke: StateDivergence, EngineFailure, MissingTool, UnknownName, or a bug."""
+        try:
+            await self._open()
+            await self._restore(limit=None, started_ns=self._clock.monotonic_ns())
+            await self._run_sessions()
+        finally:
+            self._ended = True
+            self._ready.set()
+            self._announcer.close()
+            self._refuse_requested(Unavailable(f"{self.name} has ended"))
+            await self._drop_engine()
+            if self._journal is not None:
+                self._journal.close()
+
+    # Sessions: from one start of the reader to the next.
+
+    async def _run_sessions(self) -> None:
+        fruitless, best = 0, -1
+        while True:
+            over = await self._session()
+            started_ns = self._clock.monotonic_ns()
+            chain = self._opened()
+            if isinstance(over, _Stopped):
+                return
+            if isinstance(over, _Rewound):
+                await self._go_back(over, started_ns)
+                continue
+            fruitless = 0 if chain.height > best or self._was_killed else fruitless + 1
+            self._was_killed = False
+            best = chain.height
+            if fruitless >= MAX_FRUITLESS_RECOVERIES:
+                raise EngineFailure(
+                    f"{self.name} lost {fruitless + 1} engines in a row at height {chain.height}; the last: {over}"
+                )
+            _log.warning("%s lost its engine at height %d: %s", self.name, chain.height, over)
+            await self._restore(limit=None, started_ns=started_ns)
+
+    async def _session(self) -> _Over:
+        """Follow and execute until something ends it; what did."""
+        chain, executor = self._opened(), self._executor
+        assert executor is not None, "a session has an engine"
+        self._queue = asyncio.Queue(QUEUE_HEIGHTS)
+        follower = self._new_follower(executor.tip.place)
+        self._follower = follower
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow(follower), name=f"{self.name} follower")
+                group.create_task(self._execute(executor), name=f"{self.name} executor")
+                group.create_task(self._watch_engine(executor.engine), name=f"{self.name} engine")
+                group.create_task(self._watch_stop(), name=f"{self.name} stop")
+                if not chain.recovering:
+                    self._ready.set()
+        except BaseExceptionGroup as group_error:
+            overs, others = group_error.split(_Over)
+            if others is not None:
+                raise others.exceptions[0] if len(others.exceptions) == 1 else others from None
+            assert overs is not None, "a group that failed has failures"
+            return _weightiest([error for error in overs.exceptions if isinstance(error, _Over)])
+        raise AssertionError("sessions end by an exception")
+
+    async def _follow(self, follower: Follower) -> None:
+        try:
+            await follower.run()
+        except TooFarBack as error:
+            raise _Rewound(error.place, comes_again=False, from_checkpoint=True) from error
+
+    async def _execute(self, executor: Executor) -> None:
+        try:
+            await executor.run(self._queue, self._derivation, self._between_heights)
+        except EngineFailure as error:
+            raise _EngineLost(str(error)) from error
+        except OutOfWindow as error:
+            raise _Rewound(error.place, comes_again=False, from_checkpoint=True) from error
+
+    async def _watch_engine(self, engine: EngineProcess) -> None:
+        raise _EngineLost(await engine.wait_ended())
+
+    async def _watch_stop(self) -> None:
+        await self._stopping.wait()
+        raise _Stopped
+
+    def _between_heights(self) -> None:
+        if self._requested is not None:
+            raise self._requested[0]
+        if not self._opened().recovering:
+            self._ready.set()
+
+    # Going back.
+
+    async def _rewind_on_command(self, height: Height) -> None:
+        chain = self._opened()
+        place = chain.place_at(height) if height >= 0 else None
+        if place is None or height > chain.height:
+            raise InvalidInput(f"{self.name} cannot rewind to height {height}; it has heights 0 to {chain.height}")
+        if self._requested is not None or self._ended:
+            raise Unavailable(f"{self.name} is rewinding already or has ended")
+        done = asyncio.get_running_loop().create_future()
+        self._requested = (_Rewound(place, comes_again=True, from_checkpoint=False), done)
+        if not self._queue.full():
+            self._queue.put_nowait(Wake())
+        await done
+
+    async def _go_back(self, over: _Rewound, started_ns: int) -> None:
+        chain, executor = self._opened(), self._executor
+        assert executor is not None, "sessions have one"
+        until = chain.height
+        chain.rewind(over.place, comes_again=over.comes_again)
+        height = over.place.ref.height
+        too_far = height < self._derivable_from
+        try:
+            if over.from_checkpoint or too_far:
+                raise OutOfWindow(over.place)
+            await executor.rewind(over.place)
+        except (OutOfWindow, EngineFailure):
+            await self._restore(limit=height, started_ns=started_ns, until=until if over.comes_again else height)
+        else:
+            self._derivation.rewind(height)
+            if over.comes_again:
+                chain.begin_recovery(restored=height, until=until, started_ns=started_ns)
+        if self._requested is not None:
+            self._requested[1].set_result(None)
+            self._requested = None
+
+    def _refuse_requested(self, error: Exception) -> None:
+        if self._requested is not None and not self._requested[1].done():
+            self._requested[1].set_exception(error)
+        self._requested = None
+
+    # Opening and restoring.
+
+    async def _open(self) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        identity = sha256(self.testnet.sequencer_chain_id + self.config.rollup_id + self.config.genesis.encode())
+        self._journal = Journal(self._directory / "journal.sqlite", identity=identity)
+        self._checkpoints = CheckpointStore(self._directory / "checkpoints", crash=self._crash)
+        if self._journal.block(0) is None:
+            self._engine = await self._start_engine(None)
+            self._journal.insert_genesis(await genesis_block(self._engine))
+        self._index = ChainIndex(self._journal, history_blocks=self.config.history_blocks)
+        self._reads = EngineReads(self._journal, self._index, self._current_engine)
+        self._chain = Chain(
+            journal=self._journal,
+            index=self._index,
+            pending=self.pending,
+            announcer=self._announcer,
+            genesis=self._genesis,
+            final_level=self._final_level,
+            clock=self._clock,
+            tracer=self._tracer,
+            crash=self._crash,
+        )
+
+    async def _restore(self, *, limit: Height | None, started_ns: int, until: Height | None = None) -> None:
+        """An engine at the newest usable checkpoint up to `limit`, and derivation with it."""
+        chain = self._opened()
+        self._executor = None
+        self._derivation = self._new_derivation()
+        if chain.height == 0 and self._engine is not None and limit is None and self._follower is None:
+            tip = chain.tip_at(Height(0))  # the first start: the engine that told the genesis block
+        else:
+            await self._drop_engine()
+            restored = await restore(
+                name=self.name,
+                start_engine=self._start_engine,
+                checkpoints=self._checkpoints,
+                chain=chain,
+                limit=limit,
+            )
+            self._engine, tip = restored.engine, restored.tip
+            self._derivation.restore(restored.replay_window)
+        self._derivable_from = tip.height
+        self._executor = self._new_executor(tip)
+        until = chain.height if until is None else until
+        if until > 0:
+            chain.begin_recovery(restored=tip.height, until=until, started_ns=started_ns)
+
+    async def _drop_engine(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.stop()
+
+    # Parts.
+
+    def _new_derivation(self) -> Derivation:
+        return Derivation(testnet=self.testnet, rollup_id=self.config.rollup_id, decode=self._decode)
+
+    def _new_follower(self, start: Place) -> Follower:
+        return Follower(
+            sources=self._sources,
+            rollup_id=self.config.rollup_id,
+            chain_id=self.testnet.sequencer_chain_id,
+            verify_finality=self._verify_finality,
+            check_proofs=self.config.verify_proofs,
+            derivation=self._derivation,
+            start=start,
+            oldest_derivable=self._derivable_from,
+            place_at=self._opened().place_at,
+            queue=self._queue,
+            clock=self._clock,
+            tracer=self._tracer,
+            cpu=self._cpu,
+        )
+
+    def _new_executor(self, tip: Tip) -> Executor:
+        assert self._engine is not None, "an engine was started"
+        interval = self.config.checkpoint_interval_heights
+        # Rollups of one machine would otherwise all write their checkpoints at the same moment.
+        stagger = int.from_bytes(sha256(self.name.encode())[:4], "big") % max(1, interval // 2)
+        return Executor(
+            engine=self._engine,
+            tip=tip,
+            chain=self._opened(),
+            reads=self._opened_reads(),
+            checkpoints=self._checkpoints,
+            checkpoint_interval_heights=interval,
+            first_checkpoint_after=interval - stagger,
+            replay_window=self.testnet.replay_window,
+            clock=self._clock,
+            tracer=self._tracer,
+            cpu=self._cpu,
+            crash=self._crash,
+        )
+
+    def _opened(self) -> Chain:
+        if self._chain is None:
+            raise Unavailable(f"{self.name} is starting; wait until it is ready")
+        return self._chain
+
+    def _opened_reads(self) -> EngineReads:
+        if self._reads is None:
+            raise Unavailable(f"{self.name} is starting; wait until it is ready")
+        return self._reads
+
+    def _current_engine(self) -> EngineProcess:
+        """The engine, once it stands at the head that users were told."""
+        executor = self._executor
+        if self._engine is None or executor is None or executor.tip.number < self.index.head.number:
+            raise Unavailable(f"{self.name} restores its execution engine; try again soon")
+        return self._engine
+
+
+def _weightiest(overs: Sequence[_Over]) -> _Over:
+    """Several tasks may end a session in the same step: stopping comes first, then going back, then a lost engine."""
+    order = (_Stopped, _Rewound, _EngineLost)
+    return min(overs, key=lambda over: order.index(type(over)))
