@@ -1,0 +1,1 @@
+"""Scenarios, suites and the report made from a run directory."""

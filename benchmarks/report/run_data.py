@@ -1,0 +1,275 @@
+"""Reads a run directory into arrays. The only module of the report that knows the files' names and columns.
+
+It computes nothing: what is absent stays absent. Times become milliseconds after the start of the load, as floats,
+where NaN means "never happened"; a float holds a nanosecond exactly over any run shorter than 100 days.
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from nodes.model.errors import InvalidInput
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+NS_PER_MS = 1_000_000
+OUTCOMES = ("succeeded", "partly", "reverted", "skipped", "dropped", "refused", "unsent", "lost", "aborted")
+FATES = ("succeeded", "reverted", "skipped", "dropped", "missing")
+STAGES = ("accepted", "sequenced", "firm", "executed", "atomic_safe", "proved", "settled", "final")
+"""In the order of a bundle's life. A run has the stages whose column its bundles have."""
+NO_HEIGHT = -1
+
+
+class BrokenRunDirectory(InvalidInput):
+    """A run directory lacks what a report needs, or a file of it cannot be read. Names the file and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundles:
+    """One entry per bundle of the schedule, in order of due time."""
+
+    ids: Ints
+    legs: Ints
+    due_ms: Floats
+    sent_ms: Floats
+    stage_ms: Mapping[str, Floats]
+    """Time of each stage that the run has."""
+    height: Ints
+    outcome: Ints
+    """Index into OUTCOMES."""
+    drop_reason: NDArray[np.object_]
+    attempts: Ints
+    submission_hash: pa.Array
+
+    def __len__(self) -> int:
+        """How many bundles were due."""
+        return len(self.ids)
+
+    def is_outcome(self, *names: str) -> Bools:
+        """Which bundles ended in one of these outcomes."""
+        return np.isin(self.outcome, [OUTCOMES.index(name) for name in names])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Legs:
+    """One entry per leg that was traced."""
+
+    bundle_ids: Ints
+    index: Ints
+    rollup: NDArray[np.object_]
+    height: Ints
+    fate: Ints
+    """Index into FATES."""
+    reason: NDArray[np.object_]
+    received_ms: Floats
+    derived_ms: Floats
+    built_ms: Floats
+    executed_ms: Floats
+
+    def is_fate(self, *names: str) -> Bools:
+        """Which legs ended with one of these fates."""
+        return np.isin(self.fate, [FATES.index(name) for name in names])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunData:
+    """Everything a report is made from."""
+
+    directory: Path
+    run: Mapping[str, Any]
+    testnet: Mapping[str, Any]
+    scenario: Mapping[str, Any]
+    """The scenario file with its overrides applied."""
+    scenario_text: str
+    overrides: Sequence[str]
+    bundles: Bundles
+    legs: Legs
+    blocks: Mapping[str, NDArray[Any]]
+    resources: Sequence[Mapping[str, Any]]
+    stalls: Sequence[Mapping[str, Any]]
+
+    def since_start_ms(self, key: str) -> float | None:
+        """A moment of run.json in milliseconds after the start of the load; None where it has none."""
+        value = self.run.get(key)
+        return None if value is None else (int(value) - self.zero_ns) / NS_PER_MS
+
+    @property
+    def zero_ns(self) -> int:
+        """Start of the load on the coordinator's clock."""
+        return int(self.run["load_start_ns"])
+
+
+def read_run(directory: Path) -> RunData:
+    """Read a run directory. Raises BrokenRunDirectory."""
+    run = _read_json(directory / "run.json")
+    for key in ("load_start_ns", "load_end_ns", "measure_from_ns", "measure_to_ns", "block_interval_ms"):
+        if key not in run:
+            raise BrokenRunDirectory(f"{directory / 'run.json'} has no {key}: it was not written by `lockstep bench`")
+    zero_ns = int(run["load_start_ns"])
+    text, scenario, overrides = _read_scenario(directory)
+    events = directory / "events"
+    return RunData(
+        directory=directory,
+        run=run,
+        testnet=_read_json(directory / "testnet.json", required=False),
+        scenario=scenario,
+        scenario_text=text,
+        overrides=overrides,
+        bundles=_bundles(_read_table(events / "bundles.parquet"), zero_ns),
+        legs=_legs(_read_table(events / "legs.parquet"), zero_ns),
+        blocks=_blocks(_read_table(events / "blocks.parquet"), zero_ns),
+        resources=_read_rows(events / "resources.parquet"),
+        stalls=_read_rows(events / "stalls.parquet"),
+    )
+
+
+def scenario_value(data: RunData, table: str, key: str, default: Any) -> Any:
+    """A key of the scenario as it ran."""
+    return data.scenario.get(table, {}).get(key, default)
+
+
+def _read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
+    if not required and not path.exists():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BrokenRunDirectory(f"{path} cannot be read ({error}); is {path.parent} a run directory?") from error
+    if not isinstance(value, dict):
+        raise BrokenRunDirectory(f"{path} must hold a JSON object")
+    return value
+
+
+def _read_table(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise BrokenRunDirectory(f"{path} cannot be read ({error}); the report needs every events file") from error
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = _read_table(path).to_pylist()
+    return rows
+
+
+def _read_scenario(directory: Path) -> tuple[str, dict[str, Any], list[str]]:
+    """The file as written, its tables with the overrides applied, and the overrides."""
+    path = directory / "scenario.toml"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BrokenRunDirectory(f"{path} is not TOML: {error}") from error
+    overrides_path = directory / "overrides.json"
+    raw = json.loads(overrides_path.read_text(encoding="utf-8")) if overrides_path.exists() else []
+    overrides = (
+        [f"{key}={value}" for key, value in raw.items()] if isinstance(raw, dict) else [str(item) for item in raw]
+    )
+    for override in overrides:
+        key, _, value = override.partition("=")
+        table, _, name = key.strip().rpartition(".")
+        tables.setdefault(table, {})[name] = _toml_value(value.strip())
+    return text, tables, overrides
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+# Columns
+
+
+def _bundles(table: pa.Table, zero_ns: int) -> Bundles:
+    table = table.sort_by([("due_ns", "ascending"), ("bundle_id", "ascending")])
+    return Bundles(
+        ids=_ints(table, "bundle_id"),
+        legs=_ints(table, "legs"),
+        due_ms=_times(table, "due_ns", zero_ns),
+        sent_ms=_times(table, "sent_ns", zero_ns),
+        stage_ms={
+            stage: _times(table, f"{stage}_ns", zero_ns) for stage in STAGES if f"{stage}_ns" in table.column_names
+        },
+        height=_ints(table, "height", NO_HEIGHT),
+        outcome=_codes(table, "outcome", OUTCOMES),
+        drop_reason=_texts(table, "drop_reason"),
+        attempts=_ints(table, "attempts", 0),
+        submission_hash=table.column("submission_hash").combine_chunks(),
+    )
+
+
+def _legs(table: pa.Table, zero_ns: int) -> Legs:
+    return Legs(
+        bundle_ids=_ints(table, "bundle_id"),
+        index=_ints(table, "leg_index"),
+        rollup=_texts(table, "rollup"),
+        height=_ints(table, "height", NO_HEIGHT),
+        fate=_codes(table, "fate", FATES),
+        reason=_texts(table, "reason"),
+        received_ms=_times(table, "received_ns", zero_ns),
+        derived_ms=_times(table, "derived_ns", zero_ns),
+        built_ms=_times(table, "built_ns", zero_ns),
+        executed_ms=_times(table, "executed_ns", zero_ns),
+    )
+
+
+def _blocks(table: pa.Table, zero_ns: int) -> dict[str, NDArray[Any]]:
+    """The sequencer's blocks."""
+    table = table.filter(pc.equal(_column(table, "kind"), "sequencer"))
+    return {
+        "height": _ints(table, "height", NO_HEIGHT),
+        "at_ms": _times(table, "at_ns", zero_ns),
+        "payloads": _ints(table, "payloads", 0),
+        "payload_bytes": _ints(table, "payload_bytes", 0),
+    }
+
+
+def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
+    if name not in table.column_names:
+        raise BrokenRunDirectory(f"an events file has no column {name}; it has {', '.join(table.column_names)}")
+    return table.column(name)
+
+
+def _ints(table: pa.Table, name: str, absent: int = 0) -> Ints:
+    column = pc.fill_null(_column(table, name).cast(pa.int64()), absent)
+    return np.asarray(column.to_numpy(), dtype=np.int64)
+
+
+def _times(table: pa.Table, name: str, zero_ns: int) -> Floats:
+    column = _column(table, name).cast(pa.int64())
+    times = (np.asarray(pc.fill_null(column, zero_ns).to_numpy(), dtype=np.int64) - zero_ns) / NS_PER_MS
+    absent = np.asarray(pc.is_null(column).to_numpy(), dtype=bool)
+    return np.where(absent, np.nan, times)
+
+
+def _texts(table: pa.Table, name: str) -> NDArray[np.object_]:
+    """Each distinct text is made once, however many rows hold it."""
+    encoded = pc.fill_null(_column(table, name).cast(pa.string()), "").combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    words = np.array(encoded.dictionary.to_pylist(), dtype=object)
+    codes = np.asarray(encoded.indices.to_numpy(zero_copy_only=False))
+    empty: NDArray[np.object_] = np.empty(0, dtype=object)
+    return words[codes] if len(codes) else empty
+
+
+def _codes(table: pa.Table, name: str, words: tuple[str, ...]) -> Ints:
+    column = _column(table, name).cast(pa.string())
+    found = pc.index_in(column, value_set=pa.array(words))
+    if found.null_count:
+        unknown = pc.unique(column.filter(pc.is_null(found))).to_pylist()
+        raise BrokenRunDirectory(f"column {name} holds {unknown[0]!r}; known: {', '.join(words)}")
+    return np.asarray(found.to_numpy(), dtype=np.int64)

@@ -1,0 +1,137 @@
+"""Percentiles, windows and rates: the pure arithmetic of a report.
+
+Knows arrays and milliseconds, no files and no sections.
+
+Percentiles are nearest-rank over all values: always a value that was observed, never an average of percentiles.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.report.run_data import Bools, Bundles, Floats
+
+PERCENTILE_METHOD = "nearest rank over all values (numpy method 'inverted_cdf')"
+COMPLETED_METHOD = (
+    "bundles due in the window that executed, per second of the window plus the growth of the median latency over the "
+    "window: a backlog that is only worked off later does not count as throughput"
+)
+EDGE_SHARE = 0.25
+"""Part of the window at either end whose median latencies are compared to see a backlog grow."""
+EDGE_BLOCKS = 5
+"""At least so many block intervals make an edge; fewer would compare phases of one block."""
+MS_PER_S = 1_000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A stretch of due times, in ms after the start of the load; the end is not included."""
+
+    from_ms: float
+    to_ms: float
+
+    @property
+    def seconds(self) -> float:
+        """Length, never negative."""
+        return max(0.0, self.to_ms - self.from_ms) / MS_PER_S
+
+    def holds(self, times_ms: Floats) -> Bools:
+        """Which times lie inside."""
+        return (times_ms >= self.from_ms) & (times_ms < self.to_ms)
+
+
+def percentiles(values: Floats) -> dict[str, float | int | None]:
+    """p50, p90, p99, max and count; null instead of a number where there is no value."""
+    count = len(values)
+    if not count:
+        return {"p50": None, "p90": None, "p99": None, "max": None, "count": 0}
+    p50, p90, p99 = np.percentile(values, [50, 90, 99], method="inverted_cdf")
+    return {"p50": rounded(p50), "p90": rounded(p90), "p99": rounded(p99), "max": rounded(values.max()), "count": count}
+
+
+def rounded(value: float, digits: int = 3) -> float:
+    """Microseconds are the last digit that means anything; also makes files comparable."""
+    return round(float(value), digits)
+
+
+def executed_mask(bundles: Bundles) -> Bools:
+    """Bundles of which at least one leg ran. Dropped and wholly skipped ones are resolved, but nothing was executed."""
+    executed = bundles.stage_ms.get("executed")
+    if executed is None:
+        return np.zeros(len(bundles), dtype=bool)
+    ran: Bools = bundles.is_outcome("succeeded", "partly", "reverted") & ~np.isnan(executed)
+    return ran
+
+
+def reached(bundles: Bundles, stage: str) -> Bools:
+    """Bundles that reached a stage."""
+    if stage == "executed":
+        return executed_mask(bundles)
+    mask: Bools = ~np.isnan(bundles.stage_ms[stage])
+    return mask
+
+
+def stages_of(bundles: Bundles) -> tuple[str, ...]:
+    """Stages this run has. A column of which nothing is filled is a stage that the mode lacks."""
+    always = ("accepted", "sequenced", "executed")
+    return tuple(
+        stage for stage, times in bundles.stage_ms.items() if stage in always or bool(np.isfinite(times).any())
+    )
+
+
+def stage_latencies_ms(bundles: Bundles, stage: str, window: Window) -> Floats:
+    """Stage time minus due time of the bundles due in the window that reached the stage."""
+    chosen = window.holds(bundles.due_ms) & reached(bundles, stage)
+    latencies: Floats = bundles.stage_ms[stage][chosen] - bundles.due_ms[chosen]
+    return latencies
+
+
+def latency_table(bundles: Bundles, window: Window) -> dict[str, dict[str, Any]]:
+    """Percentiles per stage, with the number of bundles due in the window that never got there."""
+    due = int(window.holds(bundles.due_ms).sum())
+    table: dict[str, dict[str, Any]] = {}
+    for stage in stages_of(bundles):
+        row: dict[str, Any] = percentiles(stage_latencies_ms(bundles, stage, window))
+        row["failures"] = due - row["count"]
+        table[stage] = row
+    return table
+
+
+def in_blocks(latency_ms: dict[str, dict[str, Any]], interval_ms: float) -> dict[str, dict[str, Any]]:
+    """The same latencies in block intervals."""
+    if interval_ms <= 0:
+        return {}
+    return {
+        stage: {
+            name: rounded(row[name] / interval_ms) if row[name] is not None else None
+            for name in ("p50", "p90", "p99", "max")
+        }
+        for stage, row in latency_ms.items()
+    }
+
+
+def offered_per_s(bundles: Bundles, window: Window) -> float:
+    """Bundles due per second of the window."""
+    return rounded(window.holds(bundles.due_ms).sum() / window.seconds) if window.seconds else 0.0
+
+
+def completed_per_s(bundles: Bundles, window: Window, interval_ms: float) -> float:
+    """See COMPLETED_METHOD."""
+    count = int((window.holds(bundles.due_ms) & reached(bundles, "executed")).sum())
+    if not count or not window.seconds:
+        return 0.0
+    growth_s = max(0.0, latency_growth_ms(bundles, window, interval_ms)) / MS_PER_S
+    return rounded(count / (window.seconds + growth_s))
+
+
+def latency_growth_ms(bundles: Bundles, window: Window, interval_ms: float) -> float:
+    """How much longer `executed` takes at the end of the window than at its start, by medians of both edges."""
+    length_ms = window.to_ms - window.from_ms
+    edge_ms = min(max(EDGE_SHARE * length_ms, EDGE_BLOCKS * interval_ms), length_ms / 2)
+    first = stage_latencies_ms(bundles, "executed", Window(from_ms=window.from_ms, to_ms=window.from_ms + edge_ms))
+    last = stage_latencies_ms(bundles, "executed", Window(from_ms=window.to_ms - edge_ms, to_ms=window.to_ms))
+    if not len(first) or not len(last):
+        return 0.0
+    # The edges' middles are one edge less than the window apart.
+    return float(np.median(last) - np.median(first)) * length_ms / (length_ms - edge_ms)
