@@ -15,8 +15,10 @@ from benchmarks.report.run_data import Bools, Bundles, Floats
 PERCENTILE_METHOD = "nearest rank over all values (numpy method 'inverted_cdf')"
 COMPLETED_METHOD = (
     "bundles due in the window that executed, per second of the window plus the growth of the median latency over the "
-    "window: a backlog that is only worked off later does not count as throughput"
+    "window; where that latency exceeds 10 block intervals, no more than what executed while the window lasted: "
+    "a backlog that is only worked off later does not count as throughput"
 )
+KEEPING_UP_BLOCKS = 10
 EDGE_SHARE = 0.25
 """Part of the window at either end whose median latencies are compared to see a backlog grow."""
 EDGE_BLOCKS = 5
@@ -39,6 +41,10 @@ class Window:
     def holds(self, times_ms: Floats) -> Bools:
         """Which times lie inside."""
         return (times_ms >= self.from_ms) & (times_ms < self.to_ms)
+
+    def end(self, length_ms: float) -> "Window":
+        """Its last part."""
+        return Window(from_ms=self.to_ms - length_ms, to_ms=self.to_ms)
 
 
 def percentiles(values: Floats) -> dict[str, float | int | None]:
@@ -118,19 +124,30 @@ def offered_per_s(bundles: Bundles, window: Window) -> float:
 
 def completed_per_s(bundles: Bundles, window: Window, interval_ms: float) -> float:
     """See COMPLETED_METHOD."""
-    count = int((window.holds(bundles.due_ms) & reached(bundles, "executed")).sum())
+    ran = reached(bundles, "executed")
+    count = int((window.holds(bundles.due_ms) & ran).sum())
     if not count or not window.seconds:
         return 0.0
     growth_s = max(0.0, latency_growth_ms(bundles, window, interval_ms)) / MS_PER_S
-    return rounded(count / (window.seconds + growth_s))
+    completed = count / (window.seconds + growth_s)
+    last = stage_latencies_ms(bundles, "executed", window.end(_edge_ms(window, interval_ms)))
+    if not len(last) or np.median(last) > KEEPING_UP_BLOCKS * interval_ms:
+        meanwhile = int((window.holds(bundles.stage_ms["executed"]) & ran).sum())
+        completed = min(completed, meanwhile / window.seconds)
+    return rounded(completed)
+
+
+def _edge_ms(window: Window, interval_ms: float) -> float:
+    length_ms = window.to_ms - window.from_ms
+    return min(max(EDGE_SHARE * length_ms, EDGE_BLOCKS * interval_ms), length_ms / 2)
 
 
 def latency_growth_ms(bundles: Bundles, window: Window, interval_ms: float) -> float:
     """How much longer `executed` takes at the end of the window than at its start, by medians of both edges."""
     length_ms = window.to_ms - window.from_ms
-    edge_ms = min(max(EDGE_SHARE * length_ms, EDGE_BLOCKS * interval_ms), length_ms / 2)
+    edge_ms = _edge_ms(window, interval_ms)
     first = stage_latencies_ms(bundles, "executed", Window(from_ms=window.from_ms, to_ms=window.from_ms + edge_ms))
-    last = stage_latencies_ms(bundles, "executed", Window(from_ms=window.to_ms - edge_ms, to_ms=window.to_ms))
+    last = stage_latencies_ms(bundles, "executed", window.end(edge_ms))
     if not len(first) or not len(last):
         return 0.0
     # The edges' middles are one edge less than the window apart.
