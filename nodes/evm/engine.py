@@ -230,6 +230,7 @@ class AnvilEngine:
             state_root=bytes.fromhex(header["stateRoot"][2:]),
             timestamp_s=head.timestamp_s,
             gas_used=int(header["gasUsed"], 16),
+            receipts_root=bytes.fromhex(header["receiptsRoot"][2:]),
             logs_bloom=bytes.fromhex(header["logsBloom"][2:]),
             outcomes=outcomes,
         )

@@ -115,6 +115,8 @@ class ExecutedBlock:
     state_root: bytes
     timestamp_s: int
     gas_used: int
+    receipts_root: bytes
+    """The only part of a header that the list of transactions and the other fields do not give."""
     logs_bloom: bytes
     outcomes: tuple[Outcome, ...]
     """One per transaction handed in, in the same order."""

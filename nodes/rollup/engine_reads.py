@@ -124,6 +124,7 @@ async def genesis_block(engine: ExecutionEngine) -> IndexedBlock:
         state_root=bytes.fromhex(header["stateRoot"][2:]),
         timestamp_s=int(header["timestamp"], 16),
         gas_used=0,
+        receipts_root=bytes.fromhex(header["receiptsRoot"][2:]),
         logs_bloom=EMPTY_BLOOM,
         tx_hashes=b"",
         statuses=b"",

@@ -26,7 +26,8 @@ CREATE TABLE IF NOT EXISTS heights (
     number INTEGER NOT NULL, hash BLOB NOT NULL, left_out BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS blocks (
     number INTEGER PRIMARY KEY, height INTEGER NOT NULL, hash BLOB NOT NULL, parent_hash BLOB NOT NULL,
-    state_root BLOB NOT NULL, timestamp_s INTEGER NOT NULL, gas_used INTEGER NOT NULL, logs_bloom BLOB NOT NULL,
+    state_root BLOB NOT NULL, timestamp_s INTEGER NOT NULL, gas_used INTEGER NOT NULL,
+    receipts_root BLOB NOT NULL, logs_bloom BLOB NOT NULL,
     transactions INTEGER NOT NULL, tx_hashes BLOB, statuses BLOB, payloads BLOB, payload_ends BLOB,
     logs BLOB, receipts BLOB);
 CREATE INDEX IF NOT EXISTS blocks_by_hash ON blocks (hash);
@@ -35,7 +36,7 @@ CREATE TABLE IF NOT EXISTS segments (
     id INTEGER PRIMARY KEY, lowest INTEGER NOT NULL, highest INTEGER NOT NULL, keys BLOB NOT NULL);
 """
 _BLOCK_COLUMNS = (
-    "number, height, hash, parent_hash, state_root, timestamp_s, gas_used, logs_bloom, "
+    "number, height, hash, parent_hash, state_root, timestamp_s, gas_used, receipts_root, logs_bloom, "
     "tx_hashes, statuses, payloads, payload_ends"
 )
 
@@ -110,10 +111,10 @@ class Journal:
 
     def _insert_block(self, block: IndexedBlock) -> None:
         self._db.execute(
-            "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
+            "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
             (block.number, block.height, block.hash, block.parent_hash, block.state_root, block.timestamp_s,
-             block.gas_used, block.logs_bloom, len(block), block.tx_hashes, block.statuses, block.payloads,
-             block.payload_ends),
+             block.gas_used, block.receipts_root, block.logs_bloom, len(block), block.tx_hashes, block.statuses,
+             block.payloads, block.payload_ends),
         )  # fmt: skip
 
     def insert_genesis(self, block: IndexedBlock) -> None:
@@ -185,8 +186,8 @@ class Journal:
         row = self._db.execute(query, (value,)).fetchone()
         if row is None:
             return None
-        names = ("number", "height", "hash", "parent_hash", "state_root", "timestamp_s", "gas_used", "logs_bloom",
-                 "tx_hashes", "statuses", "payloads", "payload_ends")  # fmt: skip
+        names = ("number", "height", "hash", "parent_hash", "state_root", "timestamp_s", "gas_used",
+                 "receipts_root", "logs_bloom", "tx_hashes", "statuses", "payloads", "payload_ends")  # fmt: skip
         return IndexedBlock(**dict(zip(names, row, strict=True)))
 
     def summary(self, number: int) -> BlockSummary | None:

@@ -5,7 +5,7 @@ other nodes' users sent is unknown here. Bounded in number and in heights.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import NamedTuple
 
 from nodes.model.ids import Height
@@ -47,12 +47,11 @@ class PendingPool:
         counts = self._nonces.setdefault(sender, {})
         counts[nonce] = counts.get(nonce, 0) + 1
 
-    def next_nonce(self, sender: bytes, executed_nonce: int) -> int:
-        """The first nonce from `executed_nonce` (the account's at the head) on that no accepted transaction has."""
-        counts = self._nonces.get(sender)
-        while counts and executed_nonce in counts:
-            executed_nonce += 1
-        return executed_nonce
+    def nonces_of(self, sender: bytes) -> frozenset[int]:
+        """The nonces that accepted transactions of `sender` have now; to be compared with its account at this moment's
+        head, whenever that is read.
+        """
+        return frozenset(self._nonces.get(sender, ()))
 
     def resolve(self, height: Height, tx_hashes: Iterable[bytes]) -> list[bytes]:
         """These were executed, skipped or dropped at `height`; old entries go as well. Returns which were pending."""
@@ -75,3 +74,10 @@ class PendingPool:
             del counts[entry.nonce]
             if not counts:
                 del self._nonces[entry.sender]
+
+
+def next_nonce(executed_nonce: int, pending: Set[int]) -> int:
+    """The first nonce from `executed_nonce` (the account's) on that no pending transaction has."""
+    while executed_nonce in pending:
+        executed_nonce += 1
+    return executed_nonce

@@ -37,6 +37,8 @@ class IndexedBlock:
     state_root: bytes
     timestamp_s: int
     gas_used: int
+    receipts_root: bytes
+    """With it the whole header can be made again, long after the engine forgot it."""
     logs_bloom: bytes
     """256 bytes."""
     tx_hashes: bytes
@@ -156,6 +158,7 @@ def block_of(height: Height, executed: ExecutedBlock, derived: Derived) -> Index
         state_root=executed.state_root,
         timestamp_s=executed.timestamp_s,
         gas_used=executed.gas_used,
+        receipts_root=executed.receipts_root,
         logs_bloom=executed.logs_bloom,
         tx_hashes=b"".join(hashes),
         statuses=bytes(statuses),

@@ -189,6 +189,7 @@ class MemoryEngine:
             state_root=state_root,
             timestamp_s=timestamp_s,
             gas_used=21_000 * len(hashes),
+            receipts_root=bytes(32),
             logs_bloom=bytes(256),
             outcomes=tuple(outcomes),
         )
@@ -221,6 +222,7 @@ class MemoryEngine:
                 "hash": "0x" + entry["hash"],
                 "parentHash": "0x" + bytes(32).hex(),
                 "stateRoot": "0x" + bytes(32).hex(),
+                "receiptsRoot": "0x" + bytes(32).hex(),
                 "timestamp": hex(entry["timestamp_s"]),
             }
         if method == "eth_getBlockReceipts":

@@ -48,6 +48,7 @@ GENESIS = IndexedBlock(
     state_root=bytes(32),
     timestamp_s=0,
     gas_used=0,
+    receipts_root=bytes(32),
     logs_bloom=bytes(256),
     tx_hashes=b"",
     statuses=b"",
@@ -111,6 +112,7 @@ def record(
         state_root=block_hash,
         timestamp_s=height,
         gas_used=21_000 * len(legs),
+        receipts_root=bytes(32),
         logs_bloom=bytes(256),
         outcomes=outcomes,
     )

@@ -13,7 +13,7 @@ from nodes.model.status import BlockHead, Heads
 from nodes.rollup.checkpoint import KEPT_CHECKPOINTS, Checkpoint, CheckpointStore, decode, encode
 from nodes.rollup.decode_cache import SenderCache
 from nodes.rollup.heads import HeadAnnouncer, HeadChange, HeadTracker
-from nodes.rollup.pending import PendingPool
+from nodes.rollup.pending import PendingPool, next_nonce
 from nodes.telemetry.resources import process_cpu_s, process_pss_bytes, sample
 from nodes.telemetry.stages import StageCpu
 
@@ -97,13 +97,13 @@ def test_the_pending_nonce_counts_what_was_accepted() -> None:
     for nonce in (5, 6, 8):
         pool.add(ALICE, nonce, b"%d" % nonce)
     pool.add(ALICE, 5, b"another with nonce 5")
-    assert pool.next_nonce(ALICE, 5) == 7
-    assert pool.next_nonce(ALICE, 8) == 9
-    assert pool.next_nonce(BOB, 3) == 3
+    assert next_nonce(5, pool.nonces_of(ALICE)) == 7
+    assert next_nonce(8, pool.nonces_of(ALICE)) == 9
+    assert next_nonce(3, pool.nonces_of(BOB)) == 3
     assert pool.resolve(Height(1), [b"5", b"unknown", b"5"]) == [b"5", b"5"]
-    assert pool.next_nonce(ALICE, 5) == 7, "another transaction still has nonce 5"
+    assert next_nonce(5, pool.nonces_of(ALICE)) == 7, "another transaction still has nonce 5"
     pool.resolve(Height(2), [b"another with nonce 5"])
-    assert pool.next_nonce(ALICE, 5) == 5
+    assert next_nonce(5, pool.nonces_of(ALICE)) == 5
     assert (len(pool), b"6" in pool, b"5" in pool) == (2, True, False)
 
 
@@ -112,8 +112,8 @@ def test_pending_is_bounded_and_expires() -> None:
     for nonce in range(5):
         pool.add(ALICE, nonce, b"%d" % nonce)
     assert len(pool) == 3
-    assert pool.next_nonce(ALICE, 0) == 0
-    assert pool.next_nonce(ALICE, 2) == 5
+    assert next_nonce(0, pool.nonces_of(ALICE)) == 0
+    assert next_nonce(2, pool.nonces_of(ALICE)) == 5
     pool.resolve(Height(5), ())
     pool.add(BOB, 0, b"later")
     pool.resolve(Height(11), ())

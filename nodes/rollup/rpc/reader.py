@@ -16,7 +16,8 @@ from nodes.model.execution import Transaction
 from nodes.model.ids import hex_of
 from nodes.rollup.records import IndexedBlock
 from nodes.rollup.rpc.errors import SERVER_ERROR, RpcFault, fault_of_engine
-from nodes.rollup.rpc.forms import Json, checked_header
+from nodes.rollup.rpc.forms import Json
+from nodes.rollup.rpc.headers import checked_header, rebuilt_header
 from nodes.rollup.rpc.params import BlockReference
 from nodes.rollup.rpc.view import NodeView
 from nodes.rules.payload import decode
@@ -24,10 +25,11 @@ from nodes.rules.payload import decode
 READS_AT_ONCE = 8
 """Engine reads under way; the engine has one more core to itself at best, and building blocks comes first."""
 MAX_WAITING_READS = 512
-HEAD_TRIES = 10
 HEADERS_KEPT = 256
 DECODED_ON_THE_LOOP = 32
 """Transactions decoded at once without leaving the event loop; each takes some 30 us, most of it the signer."""
+HASHED_ON_THE_LOOP = 256
+"""Transactions whose root is computed without leaving the event loop; some 8 us each."""
 _NOT_FOUND = -32001
 
 LATEST = BlockReference(tag="latest")
@@ -65,15 +67,18 @@ class ChainReader:
     async def header(self, block: IndexedBlock) -> Json:
         """The header fields of a block, checked against its hash."""
         header = self._headers.get(block.hash)
+        if header is not None:
+            return header
+        params = self._node.params
+        if len(block) <= HASHED_ON_THE_LOOP:
+            header = rebuilt_header(block, params)
+        else:
+            header = await asyncio.to_thread(rebuilt_header, block, params)
         if header is None:
-            found = await self._request("eth_getBlockByHash", [hex_of(block.hash), False])
-            if found is None:
-                raise Pruned(
-                    f"the header of block {block.number} is pruned: the engine started from a later checkpoint"
-                )
-            header = self._headers[block.hash] = checked_header(found, block)
-            if len(self._headers) > HEADERS_KEPT:
-                self._headers.popitem(last=False)
+            header = checked_header(await self._request("eth_getBlockByHash", [hex_of(block.hash), False]), block)
+        self._headers[block.hash] = header
+        if len(self._headers) > HEADERS_KEPT:
+            self._headers.popitem(last=False)
         return header
 
     async def transactions(self, block: IndexedBlock) -> list[tuple[bytes, Transaction]]:
@@ -97,36 +102,40 @@ class ChainReader:
     ) -> Any:
         """A read of the state after a block; `leading` and `trailing` are the parameters around the block.
 
-        Raises RpcFault with the engine's answer in geth's form.
+        Raises RpcFault with the engine's answer in geth's form, Pruned.
         """
-        for is_last_try in (False, True):
-            block = self.known_block(reference)
+        try:
+            return await self._state_at(self.known_block(reference), method, leading, trailing)
+        except _LeftTheChain as error:
+            if not reference.tag:
+                raise RpcFault(SERVER_ERROR, "header not found") from error
+        # Rewound in between: the tag means another block now.
+        return await self.state(method, leading, BlockReference(number=self.known_block(reference).number), trailing)
+
+    async def account_and_pending(self, method: str, address: bytes) -> tuple[Any, frozenset[int]]:
+        """A read of one account at the latest block, and the nonces that were pending when that was the latest one.
+
+        Both of one moment: a block that is settled during the read takes its transactions out of the pool, and the
+        account as it was before would then seem to lack them. Waiting for a read during which no block comes would
+        take for ever on a busy node, since reads wait for the block being built.
+        """
+        for _ in range(2):
+            pending = self._node.pending.nonces_of(address)
             try:
-                return await self._request(method, [*leading, {"blockHash": hex_of(block.hash)}, *trailing])
-            except RpcError as error:
-                if error.code != _NOT_FOUND:
-                    raise fault_of_engine(error) from error
-                if self._node.index.block_by_hash(block.hash) is not None:
-                    raise Pruned(
-                        f"the state of block {block.number} is pruned; the newest states only are kept"
-                    ) from error
-                # The chain was rewound in between. A tag means another block now.
-                if is_last_try or not reference.tag:
-                    raise RpcFault(SERVER_ERROR, "header not found") from error
-        raise AssertionError("the last try returns or raises")
+                return await self._state_at(self.known_block(LATEST), method, [hex_of(address)], ()), pending
+            except _LeftTheChain:
+                continue
+        raise RpcFault(SERVER_ERROR, "header not found")
 
-    async def state_at_head(self, method: str, leading: Sequence[Any]) -> Any:
-        """As `state` at the latest block, which is still the latest one when this returns.
-
-        For what is compared with the pending pool: a block that is settled meanwhile takes its transactions out of the
-        pool, and the older state would then seem to lack them.
-        """
-        for _ in range(HEAD_TRIES):
-            head = self._node.heads.latest
-            answer = await self.state(method, leading, LATEST)
-            if self._node.heads.latest == head:
-                return answer
-        raise Overloaded("blocks follow each other faster than the engine answers reads", retry_after_ms=50)
+    async def _state_at(self, block: IndexedBlock, method: str, leading: Sequence[Any], trailing: Sequence[Any]) -> Any:
+        try:
+            return await self._request(method, [*leading, {"blockHash": hex_of(block.hash)}, *trailing])
+        except RpcError as error:
+            if error.code != _NOT_FOUND:
+                raise fault_of_engine(error) from error
+            if self._node.index.block_by_hash(block.hash) is None:
+                raise _LeftTheChain from error
+            raise Pruned(f"the state of block {block.number} is pruned; the newest states only are kept") from error
 
     async def trace(self, tx_hash: bytes, options: Json) -> Any:
         """The trace of a transaction that is in a block. Raises RpcFault."""
@@ -172,3 +181,7 @@ class ChainReader:
             yield
         finally:
             self._slots.release()
+
+
+class _LeftTheChain(Exception):
+    """The chain was rewound below the block while its state was read."""

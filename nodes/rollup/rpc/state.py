@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nodes.model.ids import hex_of
+from nodes.rollup.pending import next_nonce
 from nodes.rollup.rpc.errors import SERVER_ERROR, RpcFault, invalid_params
 from nodes.rollup.rpc.forms import Json
 from nodes.rollup.rpc.params import BlockReference, Params, address_text, call_object, storage_slot
@@ -50,8 +51,9 @@ class StateMethods:
         params.end()
         if block.tag != "pending":
             return await self._reader.state("eth_getTransactionCount", [address], block)
-        executed = int(await self._reader.state_at_head("eth_getTransactionCount", [address]), 16)
-        return hex(self._node.pending.next_nonce(bytes.fromhex(address[2:]), executed))
+        account = bytes.fromhex(address[2:])
+        executed, pending = await self._reader.account_and_pending("eth_getTransactionCount", account)
+        return hex(next_nonce(int(executed, 16), pending))
 
     async def proof(self, params: Params) -> Any:
         """eth_getProof."""

@@ -18,6 +18,7 @@ from nodes.model.ids import BundleHash, LegHash, SubmissionHash, chain_id_of, he
 from nodes.model.limits import MAX_LEGS_PER_BUNDLE, MAX_SUBMISSION_BYTES
 from nodes.model.status import BlockHead, LegFate
 from nodes.ports import Sequencer, Ticket
+from nodes.rollup.pending import next_nonce
 from nodes.rollup.rpc.accepted import AcceptedBundle, AcceptedTransactions
 from nodes.rollup.rpc.checks import Account, accepted, account_flaw, chain_id_in, static_flaw
 from nodes.rollup.rpc.errors import LIMIT_EXCEEDED, SERVER_ERROR, RpcFault, invalid_params
@@ -203,10 +204,10 @@ class SubmitMethods:
         """Nonce, balance and code of this rollup's senders; the legs of one sender follow each other."""
         taken: dict[bytes, int] = defaultdict(int)
         for index, leg in legs.items():
-            found = await self._reader.state_at_head("eth_getAccountInfo", [hex_of(leg.sender)])
+            found, pending = await self._reader.account_and_pending("eth_getAccountInfo", leg.sender)
             account = Account(int(found["nonce"], 16), int(found["balance"], 16), found["code"] not in ("", "0x"))
-            next_nonce = self._node.pending.next_nonce(leg.sender, account.nonce) + taken[leg.sender]
-            flaw = account_flaw(leg, account, next_nonce=next_nonce)
+            following = next_nonce(account.nonce, pending) + taken[leg.sender]
+            flaw = account_flaw(leg, account, next_nonce=following)
             if flaw:
                 raise RpcFault(SERVER_ERROR, flaw if leg.trailer is None else f"leg {index + 1}: {flaw}")
             taken[leg.sender] += 1

@@ -1,0 +1,77 @@
+"""Running the `lockstep` command as a user does, and reading what a run left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT_S = 150
+
+
+def lockstep(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    command = [sys.executable, "-m", "coordinator", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+
+
+def bench(scenario: Path | str, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """One run without the measurement of the bare engines."""
+    return lockstep("bench", scenario, "--no-calibrate", "--out", out, "--progress", "none", *arguments)
+
+
+def interrupt_when(
+    scenario: Path | str, out: Path, *, seconds: float, arguments: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run, and send one Ctrl-C once the load has gone on for some seconds."""
+    command = [sys.executable, "-m", "coordinator", "bench", str(scenario), "--no-calibrate", "--out", str(out)]
+    command += ["--progress", "json", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        event = json.loads(line) if line.startswith("{") else {}
+        if event.get("event") == "progress" and event["elapsed_s"] >= seconds:
+            process.send_signal(signal.SIGINT)
+            break
+    rest, errors = process.communicate(timeout=TIMEOUT_S)
+    return subprocess.CompletedProcess(command, process.returncode, "".join(lines) + rest, errors)
+
+
+def results(run: Path) -> dict[str, Any]:
+    """results.json."""
+    document: dict[str, Any] = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    return document
+
+
+def run_json(run: Path) -> dict[str, Any]:
+    """run.json."""
+    document: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    return document
+
+
+def rows(run: Path, table: str) -> list[dict[str, Any]]:
+    """A table of a run."""
+    found: list[dict[str, Any]] = pq.read_table(run / "events" / f"{table}.parquet").to_pylist()
+    return found
+
+
+def scenario(folder: Path, text: str) -> Path:
+    """A scenario file of a test: three rollups in one process, and what `text` says."""
+    head = '[scenario]\nname = "test"\nseed = 5\n[testnet]\nrollups = 3\nlauncher = "inprocess"\n'
+    file = folder / "scenario.toml"
+    file.write_text(head + text, encoding="utf-8")
+    return file
