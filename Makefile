@@ -15,7 +15,7 @@ PROTO_FILES = $$(find protos -name '*.proto' | sort)
 COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --extra dev --no-emit-index-url --no-emit-find-links \
 	--custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 
-# Ray starts a process per node, and each imports for three seconds longer when no compiled file may be kept.
+# Ray's processes start three seconds later when no compiled file may be kept.
 unexport PYTHONDONTWRITEBYTECODE
 # Another environment that happens to be active must not receive the packages.
 unexport VIRTUAL_ENV
@@ -101,7 +101,7 @@ $(PYTHON_READY): pyproject.toml .venv/.synced
 $(NODE_READY): package.json package-lock.json
 	@if command -v npm > /dev/null; then \
 		echo "npm ci --ignore-scripts"; npm ci --ignore-scripts --no-audit --no-fund --loglevel=error; touch $@; \
-	elif [ -n "$${LOCKSTEP_ANVIL:-}" ] || command -v anvil > /dev/null; then \
+	elif [ -x "$${LOCKSTEP_ANVIL:-}" ] || command -v anvil > /dev/null; then \
 		echo "npm is missing: using the anvil that is already installed; tests of other tools will fail." >&2; \
 	else \
 		echo "Lockstep needs anvil and found neither npm nor anvil. Install Node.js 20 or newer (with npm), or install" >&2; \

@@ -78,7 +78,8 @@ async def translated(address: str) -> AsyncIterator[None]:
         yield
     except grpc.aio.AioRpcError as error:
         raise_from(error, address)
-    except grpc.aio.UsageError as error:
+    except (grpc.aio.UsageError, asyncio.InvalidStateError) as error:
+        # gRPC says InvalidStateError to a write on a stream that has just ended.
         raise Unavailable(f"the connection to {address} was closed ({error})") from None
     except asyncio.CancelledError:
         # gRPC reports a call that was ended with its channel like a cancelled task; only the latter may pass.

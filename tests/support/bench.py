@@ -30,9 +30,9 @@ def bench(scenario: Path | str, out: Path, *arguments: str) -> subprocess.Comple
 
 
 def interrupt_when(
-    scenario: Path | str, out: Path, *, seconds: float, arguments: Sequence[str] = ()
+    scenario: Path | str, out: Path, *, seconds: float, arguments: Sequence[str] = (), again: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """Run, and send one Ctrl-C once the load has gone on for some seconds."""
+    """Run, and send one Ctrl-C (with `again`: two) once the load has gone on for some seconds."""
     command = [sys.executable, "-m", "coordinator", "bench", str(scenario), "--no-calibrate", "--out", str(out)]
     command += ["--progress", "json", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -46,6 +46,12 @@ def interrupt_when(
         event = json.loads(line) if line.startswith("{") else {}
         if event.get("event") == "progress" and event["elapsed_s"] >= seconds:
             process.send_signal(signal.SIGINT)
+            if again:
+                # The first was taken when it is spoken of.
+                assert process.stderr is not None
+                while "Ctrl-C" not in process.stderr.readline():
+                    pass
+                process.send_signal(signal.SIGINT)
             break
     rest, errors = process.communicate(timeout=TIMEOUT_S)
     return subprocess.CompletedProcess(command, process.returncode, "".join(lines) + rest, errors)
@@ -75,3 +81,17 @@ def scenario(folder: Path, text: str) -> Path:
     file = folder / "scenario.toml"
     file.write_text(head + text, encoding="utf-8")
     return file
+
+
+def check_sound(done: subprocess.CompletedProcess[str], run: Path) -> None:
+    """The run went through and every invariant holds.
+
+    On a machine that is busy with other tests a generator may be late, which makes a run invalid and nothing wrong.
+    """
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    assert (run / "results.json").exists(), done.stdout + done.stderr
+    found = results(run)
+    assert all(found["invariants"].values()), found["invariant_details"]
+    other = [reason for reason in found["invalid_reasons"] if not reason.startswith("the generator was late")]
+    assert not other, other

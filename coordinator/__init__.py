@@ -1,0 +1,1 @@
+"""The control plane: scenarios, launching, load, faults, collection and the command line."""

@@ -1,0 +1,234 @@
+"""The commands, each with its help. What they share stands in `running`, `watch` and `bench_runs`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from coordinator.cli.bundles import bundle_group
+from coordinator.cli.running import fail, run_until_done
+from nodes.model.errors import TestbedError
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+class _Ordered(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order a newcomer needs them, not of the alphabet."""
+        return list(self.commands)
+
+
+@click.group(cls=_Ordered, context_settings=CONTEXT)
+@click.version_option(package_name="lockstep")
+def main() -> None:
+    """Run rollups, a shared sequencer and cross-rollup bundles as real processes, and measure them.
+
+    \b
+    First steps:
+      lockstep bench quick            a first result in a minute
+      lockstep up                     a testnet to play with, until Ctrl-C
+      lockstep report DIR             make a run's report again
+    """
+
+
+def _scenario_options(command: click.decorators.FC) -> click.decorators.FC:
+    """Options that change a scenario, shared by bench and sweep."""
+    options = [
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+                     help="Change a key of the scenario, e.g. testnet.rollups=8; a unique last part is enough."),
+        click.option("--backend", help="Sequencer backend; see `lockstep backends`."),
+        click.option("--rollups", type=int, help="Number of rollups."),
+        click.option("--workload", help="What the bundles do; see `lockstep workloads`."),
+        click.option("--launcher", help="ray (processes) or inprocess (one process)."),
+        click.option("--ray-address", default="", metavar="HOST:PORT", help="An existing Ray cluster."),
+        click.option("--seed", type=int, help="Source of all chance."),
+        click.option("--out", type=click.Path(path_type=Path), help="Run directory; default runs/SCENARIO-TIME."),
+        click.option("--progress", type=click.Choice(["text", "json", "none"]), default="text", show_default=True,
+                     help="How to show what is going on; json prints one object per second."),
+        click.option("--json", "as_json", is_flag=True, help="Print results.json on standard output at the end."),
+        click.option("--baseline", type=click.Path(path_type=Path, exists=True, file_okay=False),
+                     help="Compare with this earlier run; a change for the worse of 10 % fails."),
+        click.option("--no-calibrate", is_flag=True, help="Leave out the measurement of the bare engines (about 5 s)."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.argument("scenario", default="quick")
+@click.option("--rate", type=float, help="Bundles per second.")
+@click.option("--duration", type=float, metavar="SECONDS", help="Length of the load.")
+@click.option("--vary", metavar="KEY=A,B,C", help="Run once for each value and compare.")
+@_scenario_options
+def bench(**options: object) -> None:
+    """Run a scenario and report it.
+
+    SCENARIO is a built-in name (quick, saturation, many-rollups, contention, low-latency) or a TOML file. Ctrl-C ends
+    the load and still writes the report; a second one ends everything at once.
+
+    \b
+    Examples:
+      lockstep bench quick
+      lockstep bench quick --rate 2000 --duration 20
+      lockstep bench contention --set hot_share=0.5
+      lockstep bench quick --vary backend.block_interval_ms=50,100,200
+      lockstep bench quick --baseline runs/quick-20260101-120000
+    """
+    from coordinator.cli.bench_runs import BenchRequest, bench_command
+
+    sys.exit(bench_command(BenchRequest.of(options)))
+
+
+@main.command()
+@click.argument("scenario", default="saturation")
+@click.option("--from", "start", type=float, metavar="RATE", help="Rate of the first step, bundles per second.")
+@click.option("--step", type=float, metavar="SECONDS", help="Length of each step.")
+@click.option(
+    "--bound", type=float, metavar="MS", help="A step is sustained while its p99 of executed is at most this."
+)
+@_scenario_options
+def sweep(**options: object) -> None:
+    """Raise the rate on one testnet until it no longer keeps up, and report the highest rate that it sustained.
+
+    \b
+    Examples:
+      lockstep sweep
+      lockstep sweep saturation --from 1000 --step 8 --bound 500
+    """
+    from coordinator.cli.bench_runs import BenchRequest, bench_command
+
+    sys.exit(bench_command(BenchRequest.of({**options, "sweep": True})))
+
+
+@main.command()
+@click.option("--rollups", type=int, default=None, help="Number of rollups (default 4).")
+@click.option("--backend", default=None, help="Sequencer backend; see `lockstep backends`.")
+@click.option("--launcher", default=None, help="ray (processes) or inprocess (one process, the default here).")
+@click.option("--ray-address", default="", metavar="HOST:PORT", help="Use this Ray cluster instead of a new one.")
+@click.option(
+    "--scenario", default=None, metavar="NAME_OR_FILE", help="Take testnet, backend and genesis from a scenario."
+)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the scenario.")
+@click.option("--resume", type=click.Path(path_type=Path, exists=True, file_okay=False),
+              help="Continue the testnet of this directory.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), help="Directory of the testnet; default runs/up-SCENARIO-TIME.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object when ready, and nothing else.")
+def up(**options: object) -> None:
+    """Start a testnet, print its endpoints and funded accounts, and show it live until Ctrl-C.
+
+    \b
+    Examples:
+      lockstep up
+      lockstep up --rollups 8 --launcher ray
+      lockstep up --resume runs/up-quick-20260101-120000
+    """
+    from coordinator.cli.up_command import up_command
+
+    sys.exit(up_command(options))
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Print results.json instead of the boxes.")
+def report(directory: Path, *, as_json: bool) -> None:
+    """Make the report of a run again, from its directory alone.
+
+    \b
+    Example:
+      lockstep report runs/quick-20260101-120000
+    """
+    from coordinator.cli.bench_runs import EXIT_OF_VALID, make_report, show_results
+
+    try:
+        results = make_report(directory)
+    except TestbedError as error:
+        fail(error)
+    show_results(directory, results, as_json=as_json)
+    sys.exit(EXIT_OF_VALID[results.valid])
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def verify(directory: Path) -> None:
+    """Execute a run again from its sequenced log, on fresh engines, and compare every block hash.
+
+    Also checks that all rollups hold their bundles in the same order. The verdict becomes part of the run's report.
+
+    \b
+    Example:
+      lockstep verify runs/quick-20260101-120000
+    """
+    from coordinator.cli.bench_runs import make_report
+    from coordinator.stages.verify import run_verify
+
+    verdict = run_until_done(lambda _: run_verify(directory, say=click.echo))
+    for name, found in verdict.items():
+        click.echo(f"{'ok  ' if found['ok'] else 'FAIL'} {name}: {found['detail']}")
+    make_report(directory)
+    sys.exit(0 if all(found["ok"] for found in verdict.values()) else 1)
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("bundle")
+def show(directory: Path, bundle: str) -> None:
+    """Explain one bundle of a run: its timeline, and why it was slow or dropped.
+
+    BUNDLE is its number, or the start of its bundle hash, submission hash or of a leg's transaction hash; `slowest`
+    and `dropped` name the first of these.
+
+    \b
+    Examples:
+      lockstep show runs/quick-20260101-120000 17
+      lockstep show runs/quick-20260101-120000 slowest
+    """
+    from coordinator.stages.show import explain_bundle
+
+    try:
+        click.echo(explain_bundle(directory, bundle))
+    except TestbedError as error:
+        fail(error)
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False), required=False)
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def status(directory: Path | None, *, as_json: bool) -> None:
+    """Show a running testnet once: heads, pending, lag of every node. Without DIRECTORY, the newest one under runs/.
+
+    \b
+    Example:
+      lockstep status runs/up-quick-20260101-120000
+    """
+    from coordinator.cli.up_command import status_command
+
+    sys.exit(status_command(directory, as_json=as_json))
+
+
+@main.command()
+def backends() -> None:
+    """List the sequencer backends and what their promises mean."""
+    from nodes.sequencer.backends import BACKENDS
+
+    for backend in BACKENDS.values():
+        click.echo(f"{backend.name}: {backend.describe}")
+        for level in ("soft", "firm", "final"):
+            click.echo(f"    {level:5}  {getattr(backend, level)}")
+
+
+@main.command()
+def workloads() -> None:
+    """List the workloads and their keys."""
+    from dataclasses import fields
+
+    from coordinator.workload.table import WORKLOADS
+
+    for kind in WORKLOADS.values():
+        click.echo(f"{kind.name}: {kind.describe}")
+        click.echo(f"    expect: {kind.expects}")
+        for field in fields(kind.options_type):
+            click.echo(f"    {field.name} = {field.default}")
+
+
+main.add_command(bundle_group)

@@ -1,0 +1,163 @@
+"""Carries out planned faults on a running testnet at their times, and waits for each to be healed.
+
+Healed means shown: the sequencer has cut a block after the fault, and the target has caught up with it. A fault that
+the target does not recover from is not swallowed: its record has no `healed_ns` and says why.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from coordinator.faults.kinds import ForkBack, Kill, Pause, PlannedFault, RewindBack, Withhold
+from nodes.model.config import HostReady, NodeEndpoint
+from nodes.model.errors import TestbedError, Unavailable
+from nodes.model.faults import EvidenceKind, Fault, Fork, Rewind, WithholdEvidence
+from nodes.model.ids import Height
+from nodes.telemetry.clock import Clock
+from nodes.telemetry.events import FaultHealed, FaultInjected
+from nodes.telemetry.tracer import Tracer
+from nodes.wire.control import ControlClient
+from nodes.wire.rollup import RollupClient
+from nodes.wire.sequencer import SequencerClient
+
+READY_TIMEOUT_S = 30.0
+POLL_S = 0.02
+_NS_PER_S = 1_000_000_000
+
+
+class Target(Protocol):
+    """The part of a running testnet that faults need."""
+
+    sequencer_address: str
+
+    def endpoint(self, node: str) -> NodeEndpoint:
+        """Where a node is."""
+        ...
+
+    def host_of(self, node: str) -> HostReady:
+        """The process of a node."""
+        ...
+
+    async def inject(self, node: str, fault: Fault) -> None:
+        """Give a node a fault."""
+        ...
+
+    async def kill(self, node: str, what: str = "process") -> None:
+        """End a process or an engine."""
+        ...
+
+    async def wait_recovered(self, node: str) -> float:
+        """Wait until a node has caught up."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultRecord:
+    """A fault that was carried out. Times on the coordinator's clock."""
+
+    kind: str
+    target: str
+    injected_ns: int
+    healed_ns: int | None
+    problem: str
+    """Why it could not be injected or did not heal; empty otherwise."""
+
+
+class Injector:
+    """Runs the faults of one load."""
+
+    def __init__(
+        self,
+        faults: Sequence[PlannedFault],
+        testnet: Target,
+        *,
+        sequenced_height: Callable[[], Awaitable[int]],
+        clock: Clock,
+        tracer: Tracer,
+    ) -> None:
+        self._faults = faults
+        self._testnet = testnet
+        self._sequenced_height = sequenced_height
+        self._clock = clock
+        self._tracer = tracer
+        self.records: list[FaultRecord] = []
+
+    async def run(self, *, start_ns: int) -> None:
+        """Returns when every fault was injected and healed, or is known not to heal."""
+        async with asyncio.TaskGroup() as group:
+            for fault in self._faults:
+                group.create_task(self._one(fault, start_ns + round(fault.at_s * _NS_PER_S)))
+
+    async def _one(self, fault: PlannedFault, at_ns: int) -> None:
+        await asyncio.sleep(max(0, at_ns - self._clock.monotonic_ns()) / _NS_PER_S)
+        injected_ns = self._clock.monotonic_ns()
+        self._tracer.record(FaultInjected(fault=fault.name, target=fault.target), monotonic_ns=injected_ns)
+        healed_ns, problem = None, ""
+        try:
+            before = await self._sequenced_height()
+            await self._inject(fault)
+            await self._wait_sequenced_after(before, fault)
+            await self._testnet.wait_recovered(fault.target)
+        except TestbedError as error:
+            problem = str(error)
+        else:
+            healed_ns = self._clock.monotonic_ns()
+            self._tracer.record(FaultHealed(fault=fault.name, target=fault.target), monotonic_ns=healed_ns)
+        self.records.append(
+            FaultRecord(
+                kind=fault.name, target=fault.target, injected_ns=injected_ns, healed_ns=healed_ns, problem=problem
+            )
+        )
+
+    async def _wait_sequenced_after(self, height: int, fault: PlannedFault) -> None:
+        """Without a newer block a node that is down would count as caught up."""
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                while True:
+                    try:
+                        if await self._sequenced_height() > height + 1:
+                            return
+                    except Unavailable:
+                        pass  # the fault may have taken the sequencer away; it is asked until it is back
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            raise Unavailable(f"no block was sequenced for {READY_TIMEOUT_S:g} s after {fault.name}") from None
+
+    async def _inject(self, fault: PlannedFault) -> None:
+        target = fault.target
+        match fault.kind:
+            case Kill(what=what):
+                await self._testnet.kill(target, what)
+            case Pause(for_s=for_s):
+                await self._pause(target, for_s)
+            case RewindBack(heights=heights):
+                async with RollupClient(self._testnet.endpoint(target).grpc_address) as client:
+                    now = (await client.status()).heads.height
+                await self._testnet.inject(target, Rewind(height=Height(max(0, now - heights))))
+            case Withhold(evidence=evidence, blocks=blocks):
+                await self._testnet.inject(target, WithholdEvidence(kind=EvidenceKind(evidence), blocks=blocks))
+            case ForkBack(heights=heights):
+                async with SequencerClient(self._testnet.sequencer_address) as client:
+                    head = (await client.status()).head.height
+                await self._testnet.inject(target, Fork(height=Height(max(0, head - heights))))
+
+    async def _pause(self, node: str, for_s: float) -> None:
+        # Asked anew: the engine may have been started again since the testnet was.
+        async with ControlClient(self._testnet.host_of(node).control_address) as control:
+            ready = await control.wait_ready(timeout_s=READY_TIMEOUT_S)
+        pid = next((endpoint.engine_pid for endpoint in ready.nodes if endpoint.name == node), 0)
+        if not pid:
+            raise Unavailable(f"{node} has no engine that could be paused")
+        try:
+            os.kill(pid, signal.SIGSTOP)
+        except ProcessLookupError as error:
+            raise Unavailable(
+                f"the engine of {node} (pid {pid}) is not on this machine: it cannot be paused"
+            ) from error
+        try:
+            await asyncio.sleep(for_s)
+        finally:
+            os.kill(pid, signal.SIGCONT)

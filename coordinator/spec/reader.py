@@ -1,0 +1,362 @@
+"""From a TOML file and overrides to a checked `Scenario`. Every complaint names file, key, value and remedy.
+
+Tables are read by the types and bounds of their dataclasses, so a new key is one line there. `[backend]` is read
+against the `Config` of the backend the scenario names, `[workload]` against the one its caller passes for the kind.
+"""
+
+import tomllib
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from coordinator.spec.scenario import (
+    AboutTable,
+    Between,
+    FaultTable,
+    GenesisTable,
+    LoadTable,
+    OneOf,
+    RollupTable,
+    Scenario,
+    TestnetTable,
+    WorkloadTable,
+)
+from nodes.model.errors import InvalidInput, InvalidScenario, UnknownName
+from nodes.sequencer.backends import BACKENDS
+
+SCENARIOS_DIRECTORY = Path(__file__).resolve().parents[2] / "benchmarks" / "scenarios"
+"""Where the scenarios that come with Lockstep stand. Data, not code: nothing is imported from there."""
+
+TABLES: Mapping[str, type[Any]] = {
+    "scenario": AboutTable,
+    "testnet": TestnetTable,
+    "rollup": RollupTable,
+    "genesis": GenesisTable,
+    "workload": WorkloadTable,
+    "load": LoadTable,
+}
+Table = TypeVar("Table")
+Raw = dict[str, Any]
+
+
+def builtin_scenarios() -> dict[str, Path]:
+    """The scenarios that come with Lockstep, by name."""
+    return {path.stem: path for path in sorted(SCENARIOS_DIRECTORY.glob("*.toml"))}
+
+
+def load_scenario(
+    name_or_path: str,
+    overrides: Sequence[str] = (),
+    *,
+    backends: Mapping[str, type[Any]] | None = None,
+    workloads: Mapping[str, type[Any]] | None = None,
+) -> Scenario:
+    """Read a built-in scenario by name, or any file by path, and apply `overrides` (`table.key=value`).
+
+    `backends` and `workloads` map a name to the dataclass of its own keys; the default for backends is the table of
+    `nodes.sequencer`. Without `workloads` the workload's own keys are kept unread, for `read_table` later.
+    Raises InvalidScenario, or UnknownName for a scenario, backend or workload that does not exist.
+    """
+    path = _locate(name_or_path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidScenario(f"scenario {path} cannot be read: {error}") from error
+    return parse_scenario(text, source=str(path), overrides=overrides, backends=backends, workloads=workloads)
+
+
+def _locate(name_or_path: str) -> Path:
+    known = builtin_scenarios()
+    if name_or_path in known:
+        return known[name_or_path]
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    if path.suffix == ".toml" or "/" in name_or_path:
+        raise InvalidScenario(f"scenario file {name_or_path} does not exist; built in: {', '.join(known)}")
+    raise UnknownName(kind="scenario", name=name_or_path, known=known)
+
+
+def parse_scenario(
+    text: str,
+    *,
+    source: str,
+    overrides: Sequence[str] = (),
+    backends: Mapping[str, type[Any]] | None = None,
+    workloads: Mapping[str, type[Any]] | None = None,
+) -> Scenario:
+    """The scenario that `text` holds; see `load_scenario`. `source` stands in every message."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidScenario(f"{source} is not TOML: {error}") from error
+    if backends is None:
+        backends = _backend_configs()
+    for key in raw:
+        if key not in (*TABLES, "backend", "faults"):
+            _refuse_key(key, [*TABLES, "backend", "faults"], where="", source=source)
+    for key in (*TABLES, "backend"):
+        if not isinstance(raw.setdefault(key, {}), dict):
+            raise InvalidScenario(f"{source}: {key} = {raw[key]!r} must be a table: [{key}]")
+    _apply_overrides(raw, overrides, backends=backends, workloads=workloads, source=source)
+    return _build(raw, text=text, source=source, overrides=overrides, backends=backends, workloads=workloads)
+
+
+def _build(
+    raw: Raw,
+    *,
+    text: str,
+    source: str,
+    overrides: Sequence[str],
+    backends: Mapping[str, type[Any]],
+    workloads: Mapping[str, type[Any]] | None,
+) -> Scenario:
+    testnet = read_table(TestnetTable, raw["testnet"], table="testnet", source=source)
+    read_table(_config_of(backends, "backend", testnet.backend), raw["backend"], table="backend", source=source)
+    load = read_table(LoadTable, raw["load"], table="load", source=source)
+    _check_load(load, source)
+    scenario = Scenario(
+        about=read_table(AboutTable, raw["scenario"], table="scenario", source=source),
+        testnet=testnet,
+        backend_options=raw["backend"],
+        rollup=read_table(RollupTable, raw["rollup"], table="rollup", source=source),
+        genesis=read_table(GenesisTable, raw["genesis"], table="genesis", source=source),
+        workload=_read_workload(raw["workload"], workloads, source=source),
+        load=load,
+        faults=_read_faults(raw.get("faults", []), source),
+        source=source,
+        text=text,
+        overrides=tuple(overrides),
+    )
+    if testnet.leg_gas_cap * testnet.max_payloads >= 2**63:
+        raise InvalidScenario(
+            f"{source}: [testnet] leg_gas_cap * max_payloads, the block gas limit, must stay below 2**63"
+        )
+    return scenario
+
+
+def _backend_configs() -> dict[str, type[Any]]:
+    return {name: backend.config_type for name, backend in BACKENDS.items()}
+
+
+def _config_of(table: Mapping[str, type[Any]], kind: str, name: str) -> type[Any]:
+    if name not in table:
+        raise UnknownName(kind=kind, name=name, known=table)
+    return table[name]
+
+
+# One table
+
+
+def read_table(kind: type[Table], raw: Mapping[str, Any], *, table: str, source: str) -> Table:
+    """The dataclass `kind` from the keys of one table. Raises InvalidScenario naming file, table, key and bounds."""
+    hints = get_type_hints(kind, include_extras=True)
+    known = {item.name: item for item in fields(cast(Any, kind)) if item.init}
+    values: dict[str, Any] = {}
+    for key, value in raw.items():
+        if key not in known:
+            _refuse_key(key, known, where=f" in [{table}]", source=source)
+        values[key] = _read_value(hints[key], value, where=f"{source}: [{table}] {key}", source=source)
+    for name, item in known.items():
+        if name not in values and item.default is MISSING and item.default_factory is MISSING:
+            raise InvalidScenario(f"{source}: [{table}] {name} is missing; it has no default")
+    try:
+        return kind(**values)
+    except InvalidInput as error:
+        # A backend's or workload's Config checks what its types cannot say.
+        raise InvalidScenario(f"{source}: [{table}]: {error}") from error
+
+
+def _refuse_key(key: str, known: Iterable[str], *, where: str, source: str) -> NoReturn:
+    names = sorted(known)
+    near = get_close_matches(key, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    raise InvalidScenario(f"{source}: unknown key {key!r}{where}; {hint}")
+
+
+def _read_value(hint: Any, value: Any, *, where: str, source: str) -> Any:
+    origin = get_origin(hint)
+    if origin is Annotated:
+        inner, *bounds = get_args(hint)
+        value = _read_value(inner, value, where=where, source=source)
+        for bound in bounds:
+            _check_bound(bound, value, where=where)
+        return value
+    if origin in (Union, types.UnionType):
+        return _read_union(get_args(hint), value, where=where, source=source)
+    if origin in (tuple, list, Sequence):
+        if not isinstance(value, (list, tuple)):
+            raise InvalidScenario(f"{where} = {value!r} must be a list")
+        part = get_args(hint)[0]
+        return tuple(
+            _read_value(part, item, where=f"{where}[{index}]", source=source) for index, item in enumerate(value)
+        )
+    if origin in (dict, Mapping) or hint is Any:
+        if hint is not Any and not isinstance(value, dict):
+            raise InvalidScenario(f"{where} = {value!r} must be a table")
+        return value
+    if is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, dict):
+            raise InvalidScenario(f"{where} = {value!r} must be a table such as {{ key = value }}")
+        return read_table(hint, value, table=where.removeprefix(f"{source}: "), source=source)
+    return _read_plain(getattr(hint, "__supertype__", hint), value, where=where)
+
+
+def _read_union(options: Sequence[Any], value: Any, *, where: str, source: str) -> Any:
+    """The first alternative that fits; TOML has no null, so an optional key is simply left out."""
+    complaint: InvalidScenario | None = None
+    for option in options:
+        if option is types.NoneType:
+            continue
+        try:
+            return _read_value(option, value, where=where, source=source)
+        except InvalidScenario as error:
+            complaint = complaint or error
+    assert complaint is not None
+    raise complaint
+
+
+_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+
+
+def _read_plain(kind: type[Any], value: Any, *, where: str) -> Any:
+    assert kind in _NAMES, f"{where}: the reader has no rule for {kind}"
+    # bool is an int in Python, and a whole number is as good as a float.
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    raise InvalidScenario(f"{where} = {value!r} must be {_NAMES[kind]}")
+
+
+def _check_bound(bound: Any, value: Any, *, where: str) -> None:
+    if isinstance(bound, Between) and not bound.low <= value <= bound.high:
+        raise InvalidScenario(f"{where} = {value!r} is out of range: {bound.low:,} to {bound.high:,}")
+    if isinstance(bound, OneOf) and value not in bound.names:
+        near = get_close_matches(value, bound.names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InvalidScenario(f"{where} = {value!r} must be one of {', '.join(bound.names)}{hint}")
+
+
+# Tables with keys of someone else
+
+
+def _read_workload(raw: Raw, workloads: Mapping[str, type[Any]] | None, *, source: str) -> WorkloadTable:
+    own = _own_keys(WorkloadTable)
+    common = read_table(WorkloadTable, {k: v for k, v in raw.items() if k in own}, table="workload", source=source)
+    options = {key: value for key, value in raw.items() if key not in own}
+    if workloads is not None:
+        config = _config_of(workloads, "workload", common.kind)
+        known = {item.name for item in fields(config)}
+        for key in options:
+            if key not in known:
+                _refuse_key(key, own | known, where=" in [workload]", source=source)
+        read_table(config, {k: v for k, v in raw.items() if k in known}, table="workload", source=source)
+    values = {name: getattr(common, name) for name in own}
+    return WorkloadTable(**values, options=options)
+
+
+def _read_faults(raw: Any, source: str) -> tuple[FaultTable, ...]:
+    if not isinstance(raw, list) or not all(isinstance(entry, dict) for entry in raw):
+        raise InvalidScenario(f"{source}: faults must be a list of tables: [[faults]]")
+    own = _own_keys(FaultTable)
+    faults = []
+    for index, entry in enumerate(raw):
+        named = {key: value for key, value in entry.items() if key in own}
+        common = read_table(FaultTable, named, table=f"faults[{index}]", source=source)
+        values = {name: getattr(common, name) for name in own}
+        faults.append(FaultTable(**values, options={k: v for k, v in entry.items() if k not in own}))
+    return tuple(faults)
+
+
+def _own_keys(table: type[Any]) -> set[str]:
+    return {item.name for item in fields(table)} - {"options"}
+
+
+def _check_load(load: LoadTable, source: str) -> None:
+    def require(condition: bool, message: str) -> None:  # noqa: FBT001 - reads as a sentence at each call
+        if not condition:
+            raise InvalidScenario(f"{source}: [load] {message}")
+
+    step_s = load.sweep_step_s if load.kind == "sweep" else load.duration_s
+    require(
+        load.warmup_s + load.cooldown_s < step_s,
+        f"warmup_s + cooldown_s = {load.warmup_s + load.cooldown_s:g} leave nothing of {step_s:g} s to measure; "
+        "lengthen the run or cut less",
+    )
+    require(load.arrivals != "trace" or bool(load.trace), 'arrivals = "trace" needs trace = "FILE.csv"')
+    require(load.rate_per_s > 0 or load.arrivals == "trace", "rate_per_s = 0 sends nothing; choose a rate above 0")
+    if load.kind == "burst":
+        ends_s = load.burst_from_s + load.burst_for_s
+        require(load.burst_rate_per_s > 0, 'kind = "burst" needs burst_rate_per_s')
+        require(load.burst_for_s > 0, 'kind = "burst" needs burst_for_s')
+        require(ends_s <= load.duration_s, f"the burst ends at {ends_s:g} s, after duration_s = {load.duration_s:g}")
+
+
+# Overrides
+
+
+def _apply_overrides(
+    raw: Raw,
+    overrides: Sequence[str],
+    *,
+    backends: Mapping[str, type[Any]],
+    workloads: Mapping[str, type[Any]] | None,
+    source: str,
+) -> None:
+    """Write each `key=value` into the raw tables; which backend and workload is decided before their keys are named."""
+
+    def known_keys() -> dict[str, list[str]]:
+        names = {table: sorted(_own_keys(kind)) for table, kind in TABLES.items()}
+        backend = raw["testnet"].get("backend", TestnetTable.__dataclass_fields__["backend"].default)
+        if backend in backends:
+            names["backend"] = [item.name for item in fields(backends[backend])]
+        workload = raw["workload"].get("kind", WorkloadTable.__dataclass_fields__["kind"].default)
+        if workloads is not None and workload in workloads:
+            names["workload"] = sorted({*names["workload"], *(item.name for item in fields(workloads[workload]))})
+        return names
+
+    pairs = [_split_override(override) for override in overrides]
+    selects: Callable[[str], bool] = lambda key: key in ("testnet.backend", "backend", "workload.kind")  # noqa: E731
+    for key, value in sorted(pairs, key=lambda pair: not selects(pair[0])):
+        if key == "backend":
+            key = "testnet.backend"
+        table, name = _full_key(key, known_keys(), open_workload=workloads is None)
+        raw[table][name] = value
+
+
+def _split_override(override: str) -> tuple[str, Any]:
+    key, separator, text = override.partition("=")
+    key = key.strip()
+    if not separator or not key:
+        raise InvalidScenario(f"override {override!r} is not KEY=VALUE, for example testnet.rollups=8")
+    try:
+        return key, tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, text.strip()  # a bare word is text, so that the shell needs no second pair of quotes
+
+
+def _full_key(key: str, known: Mapping[str, Sequence[str]], *, open_workload: bool) -> tuple[str, str]:
+    where = f"override {key!r}"
+    table, dot, name = key.rpartition(".")
+    if not dot:
+        homes = [table for table, names in known.items() if name in names]
+        if len(homes) == 1:
+            return homes[0], name
+        if homes:
+            raise InvalidScenario(f"{where} is ambiguous; write one of {', '.join(f'{t}.{name}' for t in homes)}")
+        everything = {last: f"{table}.{last}" for table, names in known.items() for last in names}
+        near = get_close_matches(name, everything, n=1)
+        raise InvalidScenario(
+            f"{where}: no table has this key; " + (f"did you mean {everything[near[0]]!r}?" if near else "see the docs")
+        )
+    if table not in known:
+        _refuse_key(table, known, where=" names no table", source=where)
+    if name not in known[table] and not (table == "workload" and open_workload):
+        _refuse_key(name, known[table], where=f" in [{table}]", source=where)
+    return table, name

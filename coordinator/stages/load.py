@@ -1,0 +1,276 @@
+"""Driving the load of a run: prepare a phase, send it, wait until it is resolved, hand nonces on to the next.
+
+The schedule is fixed before a phase starts. Whether a bundle is resolved is read from the collector, never from the
+sequencer's answers.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.collect.collector import Collector
+from coordinator.collect.join import NEVER, SentBundles
+from coordinator.stages.progress import Interrupt, Observer, Progress
+from coordinator.workload.arrivals import Times
+from coordinator.workload.dispatcher import Dispatcher, Standing
+from coordinator.workload.generator import NS_PER_S, Generator, StreamOpener
+from coordinator.workload.phase import Phase, Planner
+from coordinator.workload.presign import Presigned, Presigner
+from nodes.model.execution import Status
+from nodes.model.ids import HASH_BYTES
+from nodes.telemetry.clock import Clock
+from nodes.wire.trace_columns import ExecutedColumns, TraceItem
+
+_SKIPPED = bytes([Status.SKIPPED])
+_PROGRESS_EVERY_NS = NS_PER_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedPhase:
+    """Planned and signed, ready to start."""
+
+    phase: Phase
+    signed: Presigned
+    length_ns: int
+    rate_per_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedPhase:
+    """A phase that was sent."""
+
+    prepared: PreparedPhase
+    dispatcher: Dispatcher
+    start_ns: int
+
+    @property
+    def end_ns(self) -> int:
+        """End of its schedule."""
+        return self.start_ns + self.prepared.length_ns
+
+
+@dataclass(slots=True)
+class LoadDriver:
+    """Runs phases one after another on one running testnet."""
+
+    planner: Planner
+    signing: Presigner
+    opener: StreamOpener
+    collector: Collector
+    primaries: Sequence[str]
+    """The node of each rollup that decides fates."""
+    legs: int
+    clock: Clock
+    observer: Observer
+    interrupt: Interrupt
+    finished: list[FinishedPhase] = field(default_factory=list)
+    presign_s: float = 0.0
+    cpu_s: float = 0.0
+    """CPU time of generator and collector while phases ran: of the whole process, or of their own code where it is
+    shared with nodes."""
+    shared_process: bool = False
+    """Nodes run in this process too."""
+    reconnects: int = 0
+    last_break: str = ""
+    """Why the submit stream broke last; empty where it never did."""
+    retired: set[int] = field(default_factory=set)
+    all_resolved: bool = True
+    """Every phase was drained in time."""
+    interrupted_ns: int | None = None
+    """When the load was told to stop."""
+    _dispatcher: Dispatcher | None = None
+    _lane_by_tx: dict[bytes, int] = field(default_factory=dict)
+    _signed: PreparedPhase | None = None
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def prepare(self, due_ns: Times, *, length_ns: int, rate_per_s: float) -> PreparedPhase:
+        """Plan and sign a phase. Raises Unavailable when no lane is left."""
+        begin_s = time.perf_counter()
+        phase = self.planner.plan(due_ns)
+        self.observer.stage(f"signing {len(phase):,} bundles")
+        signed = await asyncio.to_thread(self.signing.sign, phase.unsigned)
+        self.presign_s += time.perf_counter() - begin_s
+        return PreparedPhase(phase=phase, signed=signed, length_ns=length_ns, rate_per_s=rate_per_s)
+
+    def on_item(self, node: str, item: TraceItem) -> None:
+        """Hand this to the collector: it wakes whoever waits, and finds lanes that broke."""
+        self._changed.set()
+        if not isinstance(item, ExecutedColumns) or node not in self.primaries:
+            return
+        if item.dropped_hashes or _SKIPPED in item.statuses:
+            self._retire_lanes_of(item)
+
+    async def run(self, prepared: PreparedPhase, *, start_ns: int, drain_s: float) -> FinishedPhase:
+        """Send a phase from `start_ns` on; wait until what was taken is resolved, at most `drain_s` after its end."""
+        due = (prepared.phase.due_ns + start_ns).tolist()
+        dispatcher = Dispatcher(due_ns=due, lanes=prepared.phase.unsigned.lanes.tolist())
+        finished = FinishedPhase(prepared=prepared, dispatcher=dispatcher, start_ns=start_ns)
+        self._dispatcher, self._signed = dispatcher, prepared
+        self._lane_by_tx.clear()
+        before = self._legs_resolved()
+        self.finished.append(finished)
+        end_ns = finished.end_ns + round(drain_s * NS_PER_S)
+        cpu_s, collector_ns = time.process_time(), self.collector.cpu_ns
+        ticker = _Ticker(self, finished, before)
+        generator = Generator(
+            dispatcher=dispatcher,
+            submissions=prepared.signed.submissions,
+            opener=self.opener,
+            clock=self.clock,
+            end_ns=end_ns,
+            on_tick=ticker.tick,
+        )
+        async with asyncio.TaskGroup() as group:
+            stopping = group.create_task(self._stop_on_interrupt(generator))
+            await generator.run()
+            stopping.cancel()
+        own_s = (generator.cpu_ns + self.collector.cpu_ns - collector_ns) / NS_PER_S
+        self.cpu_s += own_s if self.shared_process else time.process_time() - cpu_s
+        self.reconnects += generator.reconnects
+        self.last_break = generator.last_break or self.last_break
+        drain_until_ns = min(end_ns, self.clock.monotonic_ns() + round(drain_s * NS_PER_S))
+        await self._drain(dispatcher, before, drain_until_ns, ticker)
+        self.retired.update(dispatcher.retired_lanes if not self.interrupt.is_set else ())
+        return finished
+
+    def hand_on(self, finished: FinishedPhase, *, used: NDArray[np.bool_]) -> None:
+        """Give the nonces of bundles that were not used back to the planner, before the next phase is prepared."""
+        self.planner.settle(finished.prepared.phase, used=used, retired=sorted(self.retired))
+
+    async def _stop_on_interrupt(self, generator: Generator) -> None:
+        await self.interrupt.wait()
+        self.interrupted_ns = self.clock.monotonic_ns()
+        generator.stop()
+
+    async def _drain(self, dispatcher: Dispatcher, before: int, end_ns: int, ticker: "_Ticker") -> None:
+        while self.clock.monotonic_ns() < end_ns:
+            if self._legs_resolved() - before >= dispatcher.accepted * self.legs:
+                return
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(1.0):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            ticker.tick()
+        self.all_resolved = False
+
+    def _legs_resolved(self) -> int:
+        return sum(self.collector.traces[node].legs_resolved for node in self.primaries)
+
+    def _retire_lanes_of(self, item: ExecutedColumns) -> None:
+        dispatcher, prepared = self._dispatcher, self._signed
+        if dispatcher is None or prepared is None:
+            return
+        if not self._lane_by_tx:
+            # Built when first needed: in a healthy run no leg is dropped or skipped.
+            hashes, lanes = prepared.signed.tx_hashes, prepared.phase.unsigned.lanes.tolist()
+            self._lane_by_tx.update(
+                (hashes[at : at + HASH_BYTES], lanes[at // (HASH_BYTES * self.legs)])
+                for at in range(0, len(hashes), HASH_BYTES)
+            )
+        skipped = [at for at, status in enumerate(item.statuses) if status == Status.SKIPPED]
+        hurt = [item.tx_hashes[at * HASH_BYTES : (at + 1) * HASH_BYTES] for at in skipped]
+        hurt += [item.dropped_hashes[at : at + HASH_BYTES] for at in range(0, len(item.dropped_hashes), HASH_BYTES)]
+        for tx_hash in hurt:
+            lane = self._lane_by_tx.get(tx_hash)
+            if lane is not None:
+                dispatcher.retire(lane)
+                self.retired.add(lane)
+
+
+class _Ticker:
+    """Turns counters into a snapshot about once per second."""
+
+    def __init__(self, driver: LoadDriver, finished: FinishedPhase, resolved_before: int) -> None:
+        self._driver = driver
+        self._finished = finished
+        self._before = resolved_before
+        self._earlier = [phase.dispatcher for phase in driver.finished[:-1]]
+        self._begin_ns = driver.finished[0].start_ns
+        self._next_ns = finished.start_ns
+        self._last = (finished.start_ns, resolved_before)
+
+    def tick(self) -> None:
+        """Report if a second has passed."""
+        now_ns = self._driver.clock.monotonic_ns()
+        if now_ns < self._next_ns:
+            return
+        self._next_ns += _PROGRESS_EVERY_NS * (1 + (now_ns - self._next_ns) // _PROGRESS_EVERY_NS)
+        driver, dispatcher = self._driver, self._finished.dispatcher
+        legs_resolved = driver._legs_resolved()
+        last_ns, last = self._last
+        self._last = (now_ns, legs_resolved)
+        resolved = (legs_resolved - self._before) // driver.legs
+        sent = dispatcher.accepted + dispatcher.in_flight + len(dispatcher.refusals)
+        driver.observer.progress(
+            Progress(
+                elapsed_s=(now_ns - self._begin_ns) / NS_PER_S,
+                remaining_s=max(0.0, (self._finished.end_ns - now_ns) / NS_PER_S),
+                rate_per_s=self._finished.prepared.rate_per_s,
+                due=dispatcher.reached + sum(len(other.due_ns) for other in self._earlier),
+                sent=sent + sum(other.accepted for other in self._earlier),
+                accepted=dispatcher.accepted + sum(other.accepted for other in self._earlier),
+                refused=len(dispatcher.refusals) + sum(len(other.refusals) for other in self._earlier),
+                resolved=legs_resolved // driver.legs,
+                pending=max(0, dispatcher.accepted - resolved),
+                executed_per_s=(legs_resolved - last) / driver.legs / max(1e-9, (now_ns - last_ns) / NS_PER_S),
+                retired_lanes=len(driver.retired | set(dispatcher.retired_lanes)),
+            )
+        )
+
+
+def sent_bundles(finished: Sequence[FinishedPhase], *, legs: int) -> SentBundles:
+    """All phases of a run as one table, in due order."""
+
+    def times(name: str) -> NDArray[np.int64]:
+        parts = [np.array(getattr(phase.dispatcher, name), dtype=np.int64) for phase in finished]
+        joined = np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+        return np.where(joined == 0, NEVER, joined)
+
+    unsigned = [phase.prepared.phase.unsigned for phase in finished]
+    signed = [phase.prepared.signed for phase in finished]
+    standing = [value for phase in finished for value in phase.dispatcher.standing]
+    attempts = [value for phase in finished for value in phase.dispatcher.attempts]
+    return SentBundles(
+        legs=legs,
+        lanes=np.concatenate([part.lanes for part in unsigned]) if unsigned else np.empty(0, np.int32),
+        rollups=np.concatenate([part.rollups for part in unsigned]) if unsigned else np.empty((0, legs), np.int16),
+        submission_hashes=b"".join([part.submission_hashes for part in signed]),
+        bundle_hashes=b"".join([part.bundle_hashes for part in signed]),
+        tx_hashes=b"".join([part.tx_hashes for part in signed]),
+        due_ns=times("due_ns"),
+        sent_ns=times("sent_ns"),
+        accepted_ns=times("accepted_ns"),
+        refused=np.array([value is Standing.REFUSED for value in standing], dtype=np.bool_),
+        attempts=np.minimum(np.array(attempts, dtype=np.int64), np.iinfo(np.int16).max).astype(np.int16),
+    )
+
+
+def generator_health(finished: Sequence[FinishedPhase]) -> dict[str, float | int]:
+    """How well the generator kept its schedule: lateness of coming to each bundle, and the share it never came to."""
+    late: list[int] = []
+    missed = 0
+    for phase in finished:
+        dispatcher = phase.dispatcher
+        for due_ns, reached_ns in zip(dispatcher.due_ns, dispatcher.reached_ns, strict=True):
+            if reached_ns:
+                late.append(reached_ns - due_ns)
+            else:
+                missed += 1
+    count = len(late) + missed
+    values = np.array(late, dtype=np.float64) / 1e6
+    return {
+        "late_p99_ms": float(np.percentile(values, 99)) if len(values) else 0.0,
+        "late_share": float((values > _LATE_MS).sum() / max(1, count)),
+        "missed": missed,
+        "missed_share": missed / max(1, count),
+    }
+
+
+_LATE_MS = 50.0
+"""A bundle that the generator came to later than this counts as late."""

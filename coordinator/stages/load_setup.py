@@ -1,0 +1,59 @@
+"""What a run's load is made of: keys, routing, workload and planner, from the scenario and its resolved testnet."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from coordinator.spec.resolve import POOL_RESERVE
+from coordinator.spec.scenario import Scenario
+from coordinator.spec.testnet import ResolvedTestnet
+from coordinator.workload.base import Surroundings
+from coordinator.workload.phase import Planner
+from coordinator.workload.presign import Signers
+from coordinator.workload.routes import Routing, check_routing
+from coordinator.workload.table import build_workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSetup:
+    """Everything needed to plan and sign, for all rollups of a testnet or the first few."""
+
+    routing: Routing
+    signers: Signers
+    planner: Planner
+    rng: np.random.Generator
+
+
+def load_setup(scenario: Scenario, testnet: ResolvedTestnet, *, rollups: int, stream: int) -> LoadSetup:
+    """Set up load over the first `rollups` rollups. Equal seeds and `stream` give equal load.
+
+    Raises InvalidScenario or UnknownName where the workload cannot run on this testnet.
+    """
+    table = scenario.workload
+    routing = Routing(rollups=rollups, legs=table.legs, popularity=table.popularity, zipf_exponent=table.zipf_exponent)
+    check_routing(routing)
+    lanes = testnet.lane_accounts
+    surroundings = Surroundings(
+        accounts=[[account.address for account in lanes]] * rollups, pool_reserves=(POOL_RESERVE, POOL_RESERVE)
+    )
+    rng = np.random.default_rng([scenario.seed, stream])
+    return LoadSetup(
+        routing=routing,
+        signers=Signers(
+            chain_ids=tuple(rollup.chain_id for rollup in testnet.rollups[:rollups]),
+            secrets=(tuple(account.key for account in lanes),) * rollups,
+        ),
+        planner=Planner(
+            routing=routing,
+            lanes=len(lanes),
+            workload=build_workload(table, surroundings, source=scenario.source),
+            rng=rng,
+        ),
+        rng=rng,
+    )
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,201 @@
+"""`lockstep verify`: execute a run again from its sequenced log, on fresh engines; compare with what nodes recorded.
+
+Every reader's work is done anew: chain, finality proofs, Merkle proofs, derivation, execution. What is compared is the
+rollup block after every height (number, hash, state root), and the drops. Nothing is taken from the nodes but their
+records.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coordinator.collect.node_trace import NodeTrace
+from coordinator.record import RunDirectory
+from coordinator.spec import ResolvedRollup, ResolvedTestnet, load_testnet
+from coordinator.stages.invariants import MAX_EXAMPLES, Verdict, bundle_order_equal
+from coordinator.stages.load_setup import usable_cores
+from coordinator.stages.sequenced_log import read_log
+from nodes.evm.anvil import find_anvil
+from nodes.evm.engine import AnvilEngine
+from nodes.model.errors import InvalidBlock, InvalidInput
+from nodes.model.execution import Derived
+from nodes.model.ids import ZERO_HASH
+from nodes.model.sequenced_block import Commitment, SequencedBlock
+from nodes.rollup.decode_cache import SenderCache
+from nodes.rules.derivation import Derivation
+from nodes.rules.finality import VerifyFinality
+from nodes.rules.sequenced_block import BlockTrees, filter_block, genesis_ref, verify
+from nodes.sequencer.backends import BACKENDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Block:
+    """A sequenced block with its trees, built once for all rollups."""
+
+    block: SequencedBlock
+    trees: BlockTrees
+
+
+@dataclass(slots=True, kw_only=True)
+class _Redone:
+    """What one rollup's second execution found."""
+
+    heights: int = 0
+    blocks: int = 0
+    legs: int = 0
+    problems: list[str]
+
+
+async def run_verify(directory: Path, *, say: Callable[[str], None] = lambda text: None) -> dict[str, dict[str, Any]]:
+    """Verify a run; the verdicts are written into its run.json too. Raises InvalidInput where it is no whole run."""
+    run = RunDirectory.open(directory)
+    testnet = load_testnet(directory)
+    blocks = [_Block(block=block, trees=BlockTrees(block.contents)) for block in await asyncio.to_thread(_read, run)]
+    say(f"{len(blocks):,} sequenced blocks, {len(testnet.rollups)} rollups")
+    redone = await _redo_all(run, testnet, blocks, say)
+    problems = [problem for found in redone.values() for problem in found.problems]
+    total = sum(found.blocks for found in redone.values())
+    legs = sum(found.legs for found in redone.values())
+    detail = f"{total:,} rollup blocks with {legs:,} legs executed again"
+    if problems:
+        detail += "; " + "; ".join(problems[:MAX_EXAMPLES])
+    verdicts = {
+        "rederivation_matches": Verdict(ok=not problems, detail=detail).to_json(),
+        "bundle_order_equal": bundle_order_equal(item.block for item in blocks).to_json(),
+    }
+    document = run.read_run()
+    document["invariants"] = {**document.get("invariants", {}), **verdicts}
+    run.write_run(document)
+    return verdicts
+
+
+def _read(run: RunDirectory) -> list[SequencedBlock]:
+    return list(read_log(run.sequenced_log))
+
+
+async def _redo_all(
+    run: RunDirectory, testnet: ResolvedTestnet, blocks: Sequence[_Block], say: Callable[[str], None]
+) -> dict[str, _Redone]:
+    backend = BACKENDS[testnet.backend]
+    check_finality = backend.verifier(testnet.finality_options)
+    binary = await asyncio.to_thread(find_anvil)
+    decode = SenderCache()
+    at_once = asyncio.Semaphore(usable_cores())
+    results: dict[str, _Redone] = {}
+
+    async def redo(rollup: ResolvedRollup, folder: Path) -> None:
+        async with at_once:
+            recorded = await asyncio.to_thread(_recorded, run, testnet.replica_names(rollup))
+            engine = await AnvilEngine.start(
+                binary, rollup.genesis, rollup.params, folder / rollup.name, testnet.rewind_window
+            )
+            try:
+                redoing = _Redoing(testnet, rollup, engine, decode, check_finality, recorded)
+                results[rollup.name] = await redoing.run(blocks)
+            finally:
+                await engine.stop()
+            found = results[rollup.name]
+            state = "differs" if found.problems else "matches"
+            say(f"{rollup.name}: {found.heights:,} heights, {found.blocks:,} blocks, {found.legs:,} legs: {state}")
+
+    with tempfile.TemporaryDirectory(prefix="lockstep-verify-") as folder:
+        async with asyncio.TaskGroup() as group:
+            for rollup in testnet.rollups:
+                group.create_task(redo(rollup, Path(folder)))
+    return results
+
+
+def _recorded(run: RunDirectory, nodes: Sequence[str]) -> dict[str, NodeTrace]:
+    """What each node of a rollup recorded. Raises InvalidInput where a trace is missing."""
+    traces = {}
+    for node in nodes:
+        path = run.traces / f"{node}.trace"
+        if not path.is_file():
+            raise InvalidInput(f"{path} is missing: the run was made without tracing, or cut short")
+        trace = traces[node] = NodeTrace(node)
+        trace.feed(path.read_bytes())
+    return traces
+
+
+class _Redoing:
+    """One rollup."""
+
+    def __init__(
+        self,
+        testnet: ResolvedTestnet,
+        rollup: ResolvedRollup,
+        engine: AnvilEngine,
+        decode: SenderCache,
+        check_finality: VerifyFinality,
+        recorded: Mapping[str, NodeTrace],
+    ) -> None:
+        self._testnet = testnet
+        self._rollup = rollup
+        self._engine = engine
+        self._check_finality = check_finality
+        self._recorded = recorded
+        self._derivation = Derivation(testnet=testnet.params, rollup_id=rollup.params.rollup_id, decode=decode)
+        self._found = _Redone(problems=[])
+        self._head: tuple[int, bytes, bytes] | None = None
+        """(number, hash, state root) once a block was built."""
+
+    async def run(self, blocks: Sequence[_Block]) -> _Redone:
+        """Go through the log; stops at the first height that differs, since all later ones follow from it."""
+        chain_id = self._testnet.params.sequencer_chain_id
+        parent, parent_time_ns = genesis_ref(chain_id), 0
+        for item in blocks:
+            header = item.block.header
+            filtered = filter_block(item.block, item.trees, self._rollup.params.rollup_id, Commitment.FIRM)
+            try:
+                verified = verify(filtered, chain_id=chain_id, parent=parent, parent_time_ns=parent_time_ns)
+            except InvalidBlock as error:
+                self._found.problems.append(f"{self._rollup.name}: {error}")
+                break
+            if not self._check_finality(verified.ref.hash, filtered.finality_proof):
+                self._found.problems.append(f"height {header.height}: the finality proof does not hold")
+                break
+            derived = self._derivation.derive(verified)
+            await self._execute(derived)
+            self._found.heights += 1
+            if not self._agrees(derived):
+                break
+            parent, parent_time_ns = verified.ref, header.time_ns
+        # A comparison with nothing would always succeed.
+        silent = [node for node, trace in self._recorded.items() if not trace.executed]
+        self._found.problems += [f"{node} recorded no height" for node in silent]
+        return self._found
+
+    async def _execute(self, derived: Derived) -> None:
+        if not derived.admitted:
+            return
+        block = await self._engine.build_block(
+            [(leg.payload, leg.transaction) for leg in derived.admitted], timestamp_s=derived.timestamp_s
+        )
+        self._head = (block.number, block.hash, block.state_root)
+        self._found.blocks += 1
+        self._found.legs += len(derived.admitted)
+
+    def _agrees(self, derived: Derived) -> bool:
+        drops = bytes(leg.reason for leg in derived.dropped)
+        for node, trace in self._recorded.items():
+            theirs = trace.executed.get(derived.height)
+            if theirs is None:
+                continue  # the log goes on after the node's last record, or the node was down when the run ended
+            if theirs.drop_reasons != drops:
+                self._found.problems.append(f"{node} dropped other legs at height {derived.height}")
+                return False
+            if self._head is None:
+                same = theirs.number == 0
+            else:
+                same = (theirs.number, theirs.hash) == self._head[:2] and theirs.state_root in (self._head[2], b"")
+            if not same:
+                mine = self._head or (0, ZERO_HASH, ZERO_HASH)
+                self._found.problems.append(
+                    f"{node} at height {derived.height} has block {theirs.number} {theirs.hash.hex()}, "
+                    f"the log gives block {mine[0]} {mine[1].hex()}"
+                )
+                return False
+        return True

@@ -1,0 +1,133 @@
+"""Faults: read from a scenario with their targets, and carried out at their times with a recovery that is shown."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from coordinator.faults import FAULTS, Injector, PlannedFault, plan_faults
+from coordinator.faults.kinds import Kill
+from coordinator.spec.scenario import FaultTable
+from nodes.model.config import HostReady, NodeEndpoint
+from nodes.model.errors import InvalidScenario, Unavailable, UnknownName
+from nodes.model.faults import Fault
+from nodes.telemetry.clock import SystemClock
+from nodes.telemetry.events import FaultHealed, FaultInjected
+from nodes.telemetry.tracer import MemoryTracer
+
+ROLLUPS = ("rollup-1", "rollup-2", "rollup-3")
+
+
+def plan(*tables: FaultTable, seed: int = 1) -> tuple[PlannedFault, ...]:
+    return plan_faults(tables, rollup_nodes=ROLLUPS, sequencer="sequencer", seed=seed, source="s.toml")
+
+
+def test_faults_come_in_the_order_of_their_times_with_a_target_each() -> None:
+    faults = plan(
+        FaultTable(at_s=5, kind="kill", target="sequencer", options={"what": "process"}),
+        FaultTable(at_s=2, kind="pause", options={"for_s": 1.5}),
+        FaultTable(at_s=3, kind="fork"),
+    )
+    assert [(fault.at_s, fault.name) for fault in faults] == [(2, "pause"), (3, "fork"), (5, "kill")]
+    assert faults[0].target in ROLLUPS
+    assert faults[1].target == "sequencer"
+
+
+def test_the_seed_chooses_and_choosing_one_target_does_not_move_another() -> None:
+    open_ones = [FaultTable(at_s=at, kind="kill") for at in range(8)]
+    chosen = [fault.target for fault in plan(*open_ones)]
+    assert chosen == [fault.target for fault in plan(*open_ones)]
+    assert len(set(chosen)) > 1
+    named = [FaultTable(at_s=0, kind="kill", target="rollup-1"), *open_ones[1:]]
+    assert [fault.target for fault in plan(*named)][1:] == chosen[1:]
+
+
+@pytest.mark.parametrize("kind", list(FAULTS))
+def test_every_fault_has_defaults_that_work(kind: str) -> None:
+    (fault,) = plan(FaultTable(at_s=0, kind=kind))
+    assert fault.name == kind
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (FaultTable(at_s=1, kind="kil"), "did you mean 'kill'"),
+        (FaultTable(at_s=1, kind="rewind", target="sequencer"), "unknown target"),
+        (FaultTable(at_s=1, kind="kill", target="rollup-9"), "did you mean 'rollup-"),
+        (FaultTable(at_s=1, kind="pause", options={"for": 1}), "did you mean 'for_s'"),
+        (FaultTable(at_s=1, kind="kill", options={"what": "cable"}), "must be one of process, engine"),
+    ],
+)
+def test_faults_that_make_no_sense_are_refused_with_a_hint(table: FaultTable, message: str) -> None:
+    with pytest.raises((UnknownName, InvalidScenario), match=message):
+        plan(table)
+
+
+class Testnet:
+    """Records what is done to it."""
+
+    __test__ = False
+    sequencer_address = "127.0.0.1:1"
+
+    def __init__(self, *, recovers: bool) -> None:
+        self._recovers = recovers
+        self.height = 0
+        self.done: list[tuple[Any, ...]] = []
+
+    async def sequenced_height(self) -> int:
+        self.height += 1
+        return self.height
+
+    def endpoint(self, node: str) -> NodeEndpoint:
+        raise NotImplementedError
+
+    def host_of(self, node: str) -> HostReady:
+        raise NotImplementedError
+
+    async def inject(self, node: str, fault: Fault) -> None:
+        self.done.append(("inject", node, fault))
+
+    async def kill(self, node: str, what: str = "process") -> None:
+        self.done.append(("kill", node, what))
+
+    async def wait_recovered(self, node: str) -> float:
+        self.done.append(("recovered", node))
+        if not self._recovers:
+            raise Unavailable(f"{node} did not recover")
+        return 0.1
+
+
+def kills(*at_s: float) -> Sequence[PlannedFault]:
+    return [PlannedFault(at_s=at, name="kill", target="rollup-1", kind=Kill(what="engine")) for at in at_s]
+
+
+async def test_a_fault_is_recorded_as_injected_and_healed() -> None:
+    clock, testnet = SystemClock(), Testnet(recovers=True)
+    tracer = MemoryTracer(clock)
+    injector = Injector(
+        kills(0.05), testnet, sequenced_height=testnet.sequenced_height, clock=clock, tracer=tracer
+    )
+    start_ns = clock.monotonic_ns()
+    await injector.run(start_ns=start_ns)
+    (record,) = injector.records
+    assert testnet.done == [("kill", "rollup-1", "engine"), ("recovered", "rollup-1")]
+    assert record.injected_ns >= start_ns + 50_000_000
+    assert record.healed_ns is not None
+    assert record.healed_ns >= record.injected_ns
+    assert not record.problem
+    assert [stamped.event for stamped in tracer.stamped] == [
+        FaultInjected(fault="kill", target="rollup-1"),
+        FaultHealed(fault="kill", target="rollup-1"),
+    ]
+
+
+async def test_a_target_that_does_not_recover_is_recorded_with_the_reason() -> None:
+    clock = SystemClock()
+    testnet = Testnet(recovers=False)
+    injector = Injector(
+        kills(0), testnet, sequenced_height=testnet.sequenced_height, clock=clock, tracer=MemoryTracer(clock)
+    )
+    await injector.run(start_ns=clock.monotonic_ns())
+    (record,) = injector.records
+    assert record.healed_ns is None
+    assert "did not recover" in record.problem

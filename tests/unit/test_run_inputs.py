@@ -1,0 +1,25 @@
+"""What a run directory holds before the run."""
+
+from coordinator.spec import load_scenario
+from coordinator.stages.inputs import full_overrides
+from coordinator.workload.table import option_types
+
+
+def test_short_keys_are_written_out_for_whoever_reads_the_run_later() -> None:
+    given = [
+        "rollups=3",
+        "block_interval_ms = 50",
+        "workload.kind=conflict",
+        "hot_share=0.5",
+        "backend=lazy",
+        "lanes=8",
+    ]
+    scenario = load_scenario("quick", given, workloads=option_types())
+    assert full_overrides(scenario) == [
+        "testnet.rollups=3",
+        "backend.block_interval_ms=50",
+        "workload.kind=conflict",
+        "workload.hot_share=0.5",
+        "testnet.backend=lazy",
+        "workload.lanes=8",
+    ]

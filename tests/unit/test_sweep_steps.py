@@ -1,0 +1,35 @@
+"""The search for saturation, against machines whose limit is known."""
+
+import pytest
+
+from coordinator.stages.sweep import CLOSE_ENOUGH, MAX_STEPS, StepResult, next_rate
+
+
+def search(limit: float, *, start: float = 100.0, factor: float = 1.3) -> list[StepResult]:
+    """Every step of a sweep on a machine that sustains rates up to `limit`."""
+    results: list[StepResult] = []
+    rate = start
+    while rate and len(results) < MAX_STEPS:
+        ok = rate <= limit
+        results.append(StepResult(rate_per_s=rate, share=1.0, p99_ms=1.0, sustained=ok))
+        rate = next_rate(results, factor=factor)
+    return results
+
+
+@pytest.mark.parametrize("limit", [150, 333, 1_000, 3_456])
+def test_the_limit_is_found_from_below_and_closely(limit: float) -> None:
+    results = search(limit)
+    best = max(step.rate_per_s for step in results if step.sustained)
+    worst = min(step.rate_per_s for step in results if not step.sustained)
+    assert best <= limit < worst
+    assert worst <= best * CLOSE_ENOUGH * 1.01
+    first_failure = next(at for at, step in enumerate(results) if not step.sustained)
+    assert all(step.sustained for step in results[:first_failure]), "rates go up until one fails"
+
+
+def test_a_first_step_that_fails_ends_the_sweep() -> None:
+    assert len(search(50)) == 1
+
+
+def test_a_sweep_ends() -> None:
+    assert len(search(1e12, factor=1.05)) <= MAX_STEPS
