@@ -56,7 +56,8 @@ class BenchRequest:
         }
         overrides = [*options["overrides"]]
         if options.get("sweep"):
-            overrides.append("load.kind=sweep")
+            # Each step cuts its own start, so the cuts of a steady load would only forbid short steps.
+            overrides += ["load.kind=sweep", "load.warmup_s=0", "load.cooldown_s=0"]
         for name, key in shorthands.items():
             if options.get(name) is not None:
                 overrides.append(f"{key}={options[name]}")

@@ -85,6 +85,8 @@ class Host:
         self._directory = Path(config.directory)
         self._stopping = asyncio.Event()
         self._settled = asyncio.Event()  # ready, or ended
+        self._rollups_left = len(config.rollups)
+        self._rollups_ended = asyncio.Event()
         self._ended: TestbedError | None = None
         self._control_address = ""
         self._tracers: dict[str, FileTracer] = {}
@@ -173,6 +175,9 @@ class Host:
             async with self._serving(running, SequencerServicer(node)) as grpc_address:
                 self._usable(running, grpc_address)
                 await self._stopping.wait()
+                if self._rollups_left:
+                    # Readers first: they would complain of a source that went away.
+                    await self._rollups_ended.wait()
             node.stop()
 
     async def _run_rollup(self, config: RollupNodeConfig, binary: Path) -> None:
@@ -209,6 +214,9 @@ class Host:
                     await self._stopping.wait()
                 rpc.stop()
                 node.stop()
+        self._rollups_left -= 1
+        if not self._rollups_left:
+            self._rollups_ended.set()
 
     def _engine_starter(
         self, config: RollupNodeConfig, params: RollupParams, binary: Path, directory: Path

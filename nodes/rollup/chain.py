@@ -135,7 +135,7 @@ class Chain:
             assert height == self.height + 1, "heights are settled one after the other"
             self._index.append(record, bundle_keys(work.derived))
             self._crash("rollup.after_journal")
-        self._trace(work, tip, executed, built_ns=built_ns, replayed=earlier is not None)
+        self._trace(work, tip, executed, built_ns=built_ns, replayed=not is_new or earlier is not None)
         self._crash("rollup.after_trace")
         own: list[bytes] = []
         if record is not None:

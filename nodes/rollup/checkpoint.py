@@ -23,6 +23,7 @@ _LENGTH = struct.Struct(">I")
 _DIGEST_BYTES = 32
 _FORMAT = 1
 _SUFFIX = ".checkpoint"
+_UNFINISHED = ".unfinished"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,16 +98,23 @@ class CheckpointStore:
         self._directory = directory
         self._crash = crash
         directory.mkdir(parents=True, exist_ok=True)
+        for cut_short in directory.glob(f"*{_UNFINISHED}"):  # by a kill
+            cut_short.unlink()
 
     def write(self, checkpoint: Checkpoint) -> int:
-        """Keep a checkpoint, let the oldest beyond `KEPT_CHECKPOINTS` go, return its size in bytes. Blocking."""
+        """Keep a checkpoint, let the oldest beyond `KEPT_CHECKPOINTS` go, return its size in bytes. Blocking.
+
+        Higher ones go as well: after a rewind they are of another branch, or are written again when it is their turn.
+        """
         data = encode(checkpoint)
         path = self._directory / f"{checkpoint.ref.height}{_SUFFIX}"
-        unfinished = path.with_suffix(".unfinished")
+        unfinished = path.with_suffix(_UNFINISHED)
         unfinished.write_bytes(data)
         self._crash("rollup.before_checkpoint")
         unfinished.replace(path)
-        for _, old in self._files()[KEPT_CHECKPOINTS:]:
+        higher = [file for at, file in self._files() if at > checkpoint.ref.height]
+        oldest = [file for at, file in self._files() if at <= checkpoint.ref.height][KEPT_CHECKPOINTS:]
+        for old in higher + oldest:
             old.unlink()
         return len(data)
 

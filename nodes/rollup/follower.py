@@ -41,6 +41,8 @@ DENSE_LOCATOR_ENTRIES = 16
 """Newest places named one by one; older ones at doubling distances."""
 MIN_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 2.0
+SILENCE_S = 30.0
+"""A source that says nothing for so long is left for the next one: more than twice the longest block interval."""
 DERIVATION_KEEPS_HEIGHTS = 1_024
 """How far derivation can go back by itself; beyond, a checkpoint is loaded."""
 
@@ -169,7 +171,14 @@ class Follower:
 
     async def _read(self, sequencer: Sequencer) -> None:
         async with closing(sequencer.follow(self.locator(), self._rollup_id)) as events:
-            async for event in events:
+            while True:
+                try:
+                    async with asyncio.timeout(SILENCE_S):
+                        event = await anext(events)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError:
+                    raise Unavailable(f"it sent nothing for {SILENCE_S:g} s") from None
                 await self._queue.put(self._take(event))
 
     def _take(self, event: SequencerEvent) -> Work:

@@ -224,21 +224,27 @@ class ChainIndex:
             self._journal.prune_blocks(below_number=oldest.number)
             self._oldest_number, self._oldest_height = oldest.number, oldest.height
 
+    def check_rewind(self, height: Height) -> None:
+        """Raises Pruned where the block that would be the head after a rewind to a kept height is pruned."""
+        target = self._journal.at(height)
+        assert target is not None or height == 0, "only to a height that is kept"
+        if target is not None and 0 < target.number < self._oldest_number:
+            raise Pruned(f"block {target.number} is pruned; this node cannot rewind to sequenced height {height}")
+
     def rewind(self, height: Height) -> list[IndexedBlock]:
         """Forget everything above a height; the blocks that went, newest first (as far as they were in memory).
 
         Raises Pruned, and forgets nothing, where the block that would be the head is pruned.
         """
-        target = self._journal.at(height)
-        assert target is not None or height == 0, "only to a height that is kept"
-        if target is not None and 0 < target.number < self._oldest_number:
-            raise Pruned(f"block {target.number} is pruned; this node cannot rewind to sequenced height {height}")
+        self.check_rewind(height)
         removed = []
         while self._recent and next(reversed(self._recent.values())).height > height:
             block = self._recent.popitem()[1]
             self._forget(block)
             removed.append(block)
         self._journal.truncate(height)
+        # A segment made of them would name a highest height beyond the keys it has, and a restart trusts that.
+        self._tail.rewind(height)
         self._head = self._head_of_journal()
         self._transactions = self._journal.transactions_total()
         return removed

@@ -66,6 +66,12 @@ class KeyTail:
         self.clear()
         return lowest, highest, b"".join(entries)
 
+    def rewind(self, height: int) -> None:
+        """Forget keys of heights above one. Heights were added in ascending order."""
+        while self._heights and self._heights[-1] > height:
+            del self._keys[self._starts.pop() :]
+            self._heights.pop()
+
     def clear(self) -> None:
         """Forget all keys."""
         self._keys.clear()

@@ -19,6 +19,7 @@ from nodes.model.errors import EngineFailure, InvalidInput, Unavailable
 from nodes.model.execution import RollupParams, TestnetParams
 from nodes.model.faults import Fault, KillEngine, Rewind
 from nodes.model.ids import ChainId, Height, chain_id_of
+from nodes.model.limits import MAX_BLOCK_HASHES
 from nodes.model.sequenced_block import Commitment
 from nodes.model.status import Heads, LegFate, RollupStatus
 from nodes.ports import Sequencer
@@ -27,7 +28,15 @@ from nodes.rollup.checkpoint import CheckpointStore
 from nodes.rollup.engine import EngineProcess, StartEngine
 from nodes.rollup.engine_reads import EngineReads, genesis_block
 from nodes.rollup.executor import Executor, OutOfWindow
-from nodes.rollup.follower import QUEUE_HEIGHTS, Follower, Place, TooFarBack, Wake, Work
+from nodes.rollup.follower import (
+    DERIVATION_KEEPS_HEIGHTS,
+    QUEUE_HEIGHTS,
+    Follower,
+    Place,
+    TooFarBack,
+    Wake,
+    Work,
+)
 from nodes.rollup.heads import HeadAnnouncer, HeadSubscription
 from nodes.rollup.index import ChainIndex
 from nodes.rollup.journal import Journal
@@ -45,7 +54,6 @@ from nodes.telemetry.tracer import Tracer
 
 MAX_FRUITLESS_RECOVERIES = 5
 """Engines lost one after the other without one new height: then the fault is not the engine's bad luck."""
-MAX_HASHES = 10_000
 
 _log = logging.getLogger(__name__)
 
@@ -190,10 +198,10 @@ class RollupNode:
             yield self._opened().heads
 
     async def block_hashes(self, *, first_number: int, count: int) -> Sequence[bytes]:
-        """Hashes of up to `count` blocks, at most 10,000, also of pruned ones."""
+        """Hashes of up to `count` blocks, at most `MAX_BLOCK_HASHES`, also of pruned ones."""
         self._opened()
         assert self._journal is not None
-        last = first_number + min(count, MAX_HASHES) - 1
+        last = first_number + min(count, MAX_BLOCK_HASHES) - 1
         return [header.hash for header in self._journal.headers(first_number, last)]
 
     async def bundle_fates(self, bundle_hash: bytes) -> Sequence[LegFate]:
@@ -223,7 +231,7 @@ class RollupNode:
         self._stopping.set()
 
     async def inject(self, fault: Fault) -> None:
-        """Take a fault; returns once it has it. Raises InvalidInput for one it cannot have, Unavailable."""
+        """Take a fault; returns once it has it. Raises InvalidInput for one it cannot have, Pruned, Unavailable."""
         match fault:
             case KillEngine():
                 if self._engine is None:
@@ -330,6 +338,7 @@ class RollupNode:
         place = chain.place_at(height) if height >= 0 else None
         if place is None or height > chain.height:
             raise InvalidInput(f"{self.name} cannot rewind to height {height}; it has heights 0 to {chain.height}")
+        self.index.check_rewind(height)
         if self._requested is not None or self._ended:
             raise Unavailable(f"{self.name} is rewinding already or has ended")
         done = asyncio.get_running_loop().create_future()
@@ -344,19 +353,22 @@ class RollupNode:
         until = chain.height
         chain.rewind(over.place, comes_again=over.comes_again)
         height = over.place.ref.height
-        too_far = height < self._derivable_from
+        derived = self._follower.height if self._follower is not None else height
         try:
-            if over.from_checkpoint or too_far:
+            if over.from_checkpoint or height < max(self._derivable_from, derived - DERIVATION_KEEPS_HEIGHTS):
                 raise OutOfWindow(over.place)
             await executor.rewind(over.place)
         except (OutOfWindow, EngineFailure):
             await self._restore(limit=height, started_ns=started_ns, until=until if over.comes_again else height)
         else:
-            self._derivation.rewind(height)
+            # An engine that still recovers is below that height, and the reader starts again where the engine stands.
+            reached = executor.tip.height
+            self._derivation.rewind(reached)
             if over.comes_again:
-                chain.begin_recovery(restored=height, until=until, started_ns=started_ns)
-        if self._requested is not None:
-            self._requested[1].set_result(None)
+                chain.begin_recovery(restored=reached, until=until, started_ns=started_ns)
+        if self._requested is not None and self._requested[0] is over:
+            if not self._requested[1].done():  # its caller may have given up
+                self._requested[1].set_result(None)
             self._requested = None
 
     def _refuse_requested(self, error: Exception) -> None:

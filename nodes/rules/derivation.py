@@ -104,7 +104,7 @@ class Derivation:
         return transaction
 
     def _refused(self, payload: bytes, position: int, reason: DropReason) -> DroppedLeg:
-        """A drop by the payload alone. One over a limit may be decodable, and then its trailer says whose leg it was."""
+        """A drop by the payload alone. One over a limit may be decodable; then its trailer says whose leg it was."""
         trailer = None
         if reason is DropReason.OVER_LIMIT:
             transaction = self._decode(payload, self._chain_ids[self._own.rollup_id])

@@ -11,11 +11,6 @@ from itertools import pairwise
 EMPTY_ROOT = sha256(b"").digest()
 
 
-def leaf_hash(data: bytes) -> bytes:
-    """Hash of a leaf: SHA-256(0x00 || data)."""
-    return sha256(b"\x00" + data).digest()
-
-
 class Tree:
     """All levels of one tree, so that any number of audit paths costs one construction."""
 

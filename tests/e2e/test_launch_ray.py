@@ -119,6 +119,8 @@ def test_nothing_outlives_the_command(tmp_path: Path, number: signal.Signals) ->
         assert {"gcs_server", "raylet", "anvil"} <= names
         os.kill(process.pid, number)
         status = process.wait(DEADLINE_S)
+        assert process.stdout is not None
+        assert process.stdout.read() == b"", "with --json there is one object and nothing else"
     _, alive = psutil.wait_procs(family, timeout=20)
     assert not [member for member in alive if member.status() != psutil.STATUS_ZOMBIE]
     assert status == (-signal.SIGKILL if number == signal.SIGKILL else 0)

@@ -264,6 +264,23 @@ def test_rewind_forgets_and_finds_what_comes_instead(journal: Journal, monkeypat
     assert index.transactions == 0
 
 
+def test_keys_that_a_rewind_left_behind_hide_no_later_ones_after_a_restart(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "SEGMENT_KEYS", 16)
+    index, transactions = filled(journal, 30)
+    index.rewind(Height(26))
+    index.append(*record(27, 27, [leg(27, key=5)], salt=b"other"))
+    index.append(*record(28, 28, [leg(28, key=5)], salt=b"other"))
+    late = leg(29, key=5)
+    index.append(*record(29, 29, [late], salt=b"other"))
+    for opened in (index, ChainIndex(journal, history_blocks=1000)):
+        found = opened.transaction(late[1].tx_hash)
+        assert found is not None
+        assert found.height == 29
+        assert opened.transaction(transactions[28].tx_hash) is None
+
+
 def test_pruned_history_is_an_error_and_never_empty(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_module, "PRUNE_EVERY_BLOCKS", 4)
     monkeypatch.setattr(index_module, "RECENT_BLOCKS", 2)

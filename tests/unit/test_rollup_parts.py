@@ -1,6 +1,7 @@
 """The node's smaller parts: heads, pending transactions, checkpoints, the decode cache, stage accounting."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from nodes.rollup.checkpoint import KEPT_CHECKPOINTS, Checkpoint, CheckpointStor
 from nodes.rollup.decode_cache import SenderCache
 from nodes.rollup.heads import HeadAnnouncer, HeadChange, HeadTracker
 from nodes.rollup.pending import PendingPool, next_nonce
-from nodes.telemetry.resources import process_cpu_s, process_pss_bytes, sample
+from nodes.telemetry.resources import process_cpu_s, process_pss_bytes
 from nodes.telemetry.stages import StageCpu
 
 ALICE, BOB = b"\x01" * 20, b"\x02" * 20
@@ -149,11 +150,18 @@ def test_checkpoints_round_trip_and_damage_is_seen() -> None:
 
 def test_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
-    for height in (4, 100, 20, 8, 16):
+    for height in (4, 8, 16, 20, 100):
         store.write(checkpoint(height))
     assert [int(path.stem) for path, _ in store.at_or_below(None)] == [100, 20, 16]
     assert [found for _, found in store.at_or_below(99)] == [checkpoint(20), checkpoint(16)]
     assert len(list(tmp_path.iterdir())) == KEPT_CHECKPOINTS
+
+
+def test_checkpoints_from_before_a_rewind_do_not_push_out_new_ones(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    for height in (16, 20, 100, 8):
+        store.write(checkpoint(height))
+    assert [found for _, found in store.at_or_below(None)] == [checkpoint(8)]
 
 
 def test_a_checkpoint_cut_short_by_a_kill_does_not_count(tmp_path: Path) -> None:
@@ -163,6 +171,8 @@ def test_a_checkpoint_cut_short_by_a_kill_does_not_count(tmp_path: Path) -> None
     (tmp_path / "6.checkpoint").write_bytes(encode(checkpoint(6))[:50])
     found = list(store.at_or_below(None))
     assert [type(entry) for _, entry in found] == [InvalidInput, Checkpoint]
+    CheckpointStore(tmp_path)
+    assert not list(tmp_path.glob("*.unfinished"))
 
 
 # Decode cache
@@ -248,8 +258,6 @@ async def test_metered_passes_errors_and_cancellation_on() -> None:
 
 
 def test_resources_of_this_process_and_of_none() -> None:
-    event = sample(stage_cpu_ns={"verify": 5})
-    assert event.process_cpu_s > 0
-    assert event.process_pss_bytes > 1_000_000
-    assert (event.engine_cpu_s, event.engine_pss_bytes) == (0, 0)
+    assert process_cpu_s(os.getpid()) > 0
+    assert process_pss_bytes(os.getpid()) > 1_000_000
     assert (process_cpu_s(2**22 + 1), process_pss_bytes(2**22 + 1)) == (0.0, 0)
