@@ -121,7 +121,8 @@ class RealTestnet:
     async def next_block(self) -> None:
         """Wait until everything submitted so far is in a block."""
         wanted = await self.head() + 1
-        rollup_id = self.testnet.rollups[0].rollup_id
+        # A rollup that tests put nothing on: evidence withheld from the next reader is not withheld from this one.
+        rollup_id = self.testnet.rollups[-1].rollup_id
         here = (await self.client.status()).head
         async with asyncio.timeout(WAIT_S), closing(self.client.follow([here], rollup_id)) as events:
             async for event in events:
