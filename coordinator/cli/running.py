@@ -49,7 +49,9 @@ def run_until_done(start: Callable[[Signals], Awaitable[Result]]) -> Result:
 
     Ends the program with a message where an expected error is raised.
     """
-    from nodes.host import new_event_loop
+    from nodes.host import collect_garbage_rarely, new_event_loop
+
+    collect_garbage_rarely()
 
     async def body() -> Result:
         task = asyncio.current_task()

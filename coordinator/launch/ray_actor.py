@@ -14,7 +14,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodes.host import Host, reserve_address
+from nodes.host import Host, collect_garbage_rarely, reserve_address
 from nodes.model.config import HostConfig, HostReady
 from nodes.model.errors import TestbedError
 
@@ -42,6 +42,7 @@ class HostActor:
     """One host. `run` is the long call that Ray repeats on a restarted process."""
 
     def __init__(self) -> None:
+        collect_garbage_rarely()
         self._host: Host | None = None
         self._begun = asyncio.Event()
         self._stopped = False

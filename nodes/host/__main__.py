@@ -10,7 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
-from nodes.host.process import Host, new_event_loop, root_cause
+from nodes.host.process import Host, collect_garbage_rarely, new_event_loop, root_cause
 from nodes.model.config import HostConfig
 from nodes.model.errors import InvalidInput, TestbedError
 from nodes.model.json_form import from_json, to_json
@@ -49,6 +49,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m nodes.host CONFIG.json\n")
         return 2
+    collect_garbage_rarely()
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_run_alone(load_config(Path(arguments[0]))))

@@ -6,6 +6,7 @@ started it.
 
 import asyncio
 import contextlib
+import gc
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from nodes.model.config import HostConfig, HostReady, NodeEndpoint, RollupNodeCo
 from nodes.model.errors import InvalidInput, TestbedError, Unavailable, UnknownName
 from nodes.model.execution import RollupParams
 from nodes.model.faults import Fault
+from nodes.rollup.decode_ahead import DecodeAhead
 from nodes.rollup.decode_cache import SenderCache
 from nodes.rollup.node import RollupNode
 from nodes.rollup.rpc.server import RpcServer
@@ -94,6 +96,7 @@ class Host:
         self._crash = crash_at(os.environ.get(CRASH_VARIABLE, ""))
         # One per process: a bundle's legs are recovered once, however many of its rollups live here.
         self._decode = SenderCache()
+        self._decode_ahead = DecodeAhead(self._decode)
         self._process_pss_bytes = 0
         self.was_usable = False
         """Every node was usable at some time."""
@@ -124,6 +127,7 @@ class Host:
         finally:
             self._ended = problem or Unavailable(f"host {self._config.name} has ended")
             self._settled.set()
+            self._decode_ahead.close()
             for running in self._running.values():
                 running.ports.close()
             for tracer in self._tracers.values():
@@ -197,6 +201,7 @@ class Host:
                 verify_finality=_backend(config.backend).verifier(config.finality_options),
                 start_engine=self._engine_starter(config, params, binary, running.directory),
                 decode=self._decode,
+                decode_ahead=self._decode_ahead,
                 clock=self._clock,
                 tracer=running.tracer,
                 crash=self._crash,
@@ -338,6 +343,15 @@ def root_cause(broken: BaseExceptionGroup[BaseException]) -> BaseException:
         else:
             leaves.append(error)
     return min(leaves, key=lambda leaf: (isinstance(leaf, TestbedError), isinstance(leaf, Unavailable)))
+
+
+def collect_garbage_rarely() -> None:
+    """Let the cycle collector of a process of ours run seldom: it walks thousands of decoded legs and finds nothing.
+
+    At 2,000 bundles/s it took a tenth of all CPU and doubled the p99. Reference counts free what the hot path makes.
+    """
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

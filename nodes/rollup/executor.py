@@ -145,6 +145,8 @@ class Executor:
         started_ns = self._clock.monotonic_ns()
         tip = self._tip
         state = await self._cpu.metered("checkpoint", self._engine.dump())
+        if derivation.height < tip.height:
+            return  # the reader went back meanwhile, and the bundles of the last heights are forgotten
         with self._cpu.measure("checkpoint"):
             checkpoint = Checkpoint(
                 ref=tip.place.ref,

@@ -25,6 +25,7 @@ from nodes.model.sequenced_block import (
     SequencerEvent,
 )
 from nodes.ports import Sequencer
+from nodes.rollup.decode_ahead import DecodeAhead
 from nodes.rules.derivation import Derivation
 from nodes.rules.finality import VerifyFinality
 from nodes.rules.sequenced_block import verify
@@ -43,8 +44,6 @@ MIN_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 2.0
 SILENCE_S = 30.0
 """A source that says nothing for so long is left for the next one: more than twice the longest block interval."""
-DERIVATION_KEEPS_HEIGHTS = 1_024
-"""How far derivation can go back by itself; beyond, a checkpoint is loaded."""
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +102,7 @@ class Follower:
         verify_finality: VerifyFinality,
         check_proofs: bool,
         derivation: Derivation,
+        decode_ahead: DecodeAhead | None,
         start: Place,
         oldest_derivable: Height,
         place_at: Callable[[Height], Place | None],
@@ -119,6 +119,7 @@ class Follower:
         self._verify_finality = verify_finality
         self._check_proofs = check_proofs
         self._derivation = derivation
+        self._decode_ahead = decode_ahead
         self._oldest_derivable = oldest_derivable
         self._executed_place_at = place_at
         self._queue = queue
@@ -179,13 +180,16 @@ class Follower:
                     return
                 except TimeoutError:
                     raise Unavailable(f"it sent nothing for {SILENCE_S:g} s") from None
-                await self._queue.put(self._take(event))
+                received_ns = self._clock.monotonic_ns()
+                if self._decode_ahead is not None and isinstance(event, BlockSequenced):
+                    self._cpu.add_ns("derive", await self._decode_ahead.decode(event.block))
+                await self._queue.put(self._take(event, received_ns))
 
-    def _take(self, event: SequencerEvent) -> Work:
+    def _take(self, event: SequencerEvent, received_ns: int) -> Work:
         work: Work
         match event:
             case BlockSequenced():
-                work = self._derive(event)
+                work = self._derive(event, received_ns)
             case CommitmentRaised():
                 return event
             case RolledBack():
@@ -194,8 +198,7 @@ class Follower:
         self.stalled = ""
         return work
 
-    def _derive(self, event: BlockSequenced) -> DerivedHeight:
-        received_ns = self._clock.monotonic_ns()
+    def _derive(self, event: BlockSequenced, received_ns: int) -> DerivedHeight:
         started = thread_cpu_ns()
         block = event.block
         parent = self._recent[-1]
@@ -228,7 +231,7 @@ class Follower:
         place = self._place_at(to.height)
         if place is None or place.ref != to:
             raise InvalidBlock(f"rolled back to height {to.height}, hash {to.hash.hex()}, which this reader never took")
-        if to.height < max(self._oldest_derivable, self.height - DERIVATION_KEEPS_HEIGHTS):
+        if to.height < max(self._oldest_derivable, self._derivation.rewindable_from):
             raise TooFarBack(place)
         self._derivation.rewind(to.height)
         while self._recent and self._recent[-1].ref.height > to.height:

@@ -25,18 +25,11 @@ from nodes.model.status import Heads, LegFate, RollupStatus
 from nodes.ports import Sequencer
 from nodes.rollup.chain import Chain, Tip
 from nodes.rollup.checkpoint import CheckpointStore
+from nodes.rollup.decode_ahead import DecodeAhead
 from nodes.rollup.engine import EngineProcess, StartEngine
 from nodes.rollup.engine_reads import EngineReads, genesis_block
 from nodes.rollup.executor import Executor, OutOfWindow
-from nodes.rollup.follower import (
-    DERIVATION_KEEPS_HEIGHTS,
-    QUEUE_HEIGHTS,
-    Follower,
-    Place,
-    TooFarBack,
-    Wake,
-    Work,
-)
+from nodes.rollup.follower import QUEUE_HEIGHTS, Follower, Place, TooFarBack, Wake, Work
 from nodes.rollup.heads import HeadAnnouncer, HeadSubscription
 from nodes.rollup.index import ChainIndex
 from nodes.rollup.journal import Journal
@@ -93,6 +86,7 @@ class RollupNode:
         verify_finality: VerifyFinality,
         start_engine: StartEngine,
         decode: Decode,
+        decode_ahead: DecodeAhead | None = None,
         clock: Clock,
         tracer: Tracer,
         final_level: Commitment = Commitment.FIRM,
@@ -116,6 +110,7 @@ class RollupNode:
         self._verify_finality = verify_finality
         self._start_engine = start_engine
         self._decode = decode
+        self._decode_ahead = decode_ahead
         self._clock = clock
         self._tracer = tracer
         self._final_level = final_level
@@ -353,9 +348,8 @@ class RollupNode:
         until = chain.height
         chain.rewind(over.place, comes_again=over.comes_again)
         height = over.place.ref.height
-        derived = self._follower.height if self._follower is not None else height
         try:
-            if over.from_checkpoint or height < max(self._derivable_from, derived - DERIVATION_KEEPS_HEIGHTS):
+            if over.from_checkpoint or height < max(self._derivable_from, self._derivation.rewindable_from):
                 raise OutOfWindow(over.place)
             await executor.rewind(over.place)
         except (OutOfWindow, EngineFailure):
@@ -442,6 +436,7 @@ class RollupNode:
             verify_finality=self._verify_finality,
             check_proofs=self.config.verify_proofs,
             derivation=self._derivation,
+            decode_ahead=self._decode_ahead,
             start=start,
             oldest_derivable=self._derivable_from,
             place_at=self._opened().place_at,

@@ -19,6 +19,8 @@ from nodes.rules.sequenced_block import VerifiedBlock
 Decode = Callable[[bytes, int], Transaction | DropReason]
 """(payload, chain id) to transaction or reason; injected so that a process can share one cache among its nodes."""
 
+KEPT_HEIGHTS = 1_024
+"""How far derivation can go back by itself, behind the replay window that it then needs again."""
 _MIN_LEGS = 2
 _NANOSECONDS_PER_SECOND = 1_000_000_000
 
@@ -35,7 +37,7 @@ class Derivation:
     """Derivation of one rollup. One mutating method, `derive`; `rewind` and the snapshot serve restarts."""
 
     def __init__(
-        self, *, testnet: TestnetParams, rollup_id: RollupId, decode: Decode, keep_heights: int = 1024
+        self, *, testnet: TestnetParams, rollup_id: RollupId, decode: Decode, keep_heights: int = KEPT_HEIGHTS
     ) -> None:
         own = testnet.rollup(rollup_id)
         assert own is not None, "a node is built for a rollup of its testnet"
@@ -47,6 +49,19 @@ class Derivation:
         self._keep_heights = testnet.replay_window + keep_heights
         self._by_height: OrderedDict[Height, tuple[BundleHash, ...]] = OrderedDict()
         self._admitted_at: dict[BundleHash, Height] = {}
+        self._height = Height(0)
+        self._forgotten = -testnet.replay_window
+        """The highest height whose admissions were forgotten; so far back that it does not matter while there is none."""
+
+    @property
+    def height(self) -> Height:
+        """The height derived last, or rewound to; 0 after a restore."""
+        return self._height
+
+    @property
+    def rewindable_from(self) -> Height:
+        """The lowest height to rewind to: what is derived from there on meets no bundle that was forgotten."""
+        return Height(self._forgotten + self._replay_window)
 
     def derive(self, block: VerifiedBlock) -> Derived:
         """Derive the next height. Raises EvidenceMissing, and then nothing has changed."""
@@ -69,6 +84,7 @@ class Derivation:
                 dropped.append(DroppedLeg(position, reason, transaction.tx_hash, transaction.trailer))
         bundles = tuple(dict.fromkeys(winners.values()))
         self._remember(height, bundles)
+        self._height = height
         return Derived(
             height=height,
             timestamp_s=block.header.time_ns // _NANOSECONDS_PER_SECOND,
@@ -78,7 +94,8 @@ class Derivation:
         )
 
     def rewind(self, height: Height) -> None:
-        """Forget what was admitted above `height`."""
+        """Forget what was admitted above `height`, which is not below `rewindable_from`."""
+        self._height = min(self._height, height)
         while self._by_height and next(reversed(self._by_height)) > height:
             self._by_height.popitem()
         # Rebuilt, since a hash admitted again after the replay window hides its earlier admission.
@@ -90,6 +107,8 @@ class Derivation:
 
     def restore(self, snapshot: Sequence[tuple[int, Sequence[bytes]]]) -> None:
         """Replace the state by a snapshot."""
+        self._height = Height(0)
+        self._forgotten = -self._replay_window
         self._by_height.clear()
         self._admitted_at.clear()
         for height, hashes in snapshot:
@@ -214,6 +233,7 @@ class Derivation:
             self._admitted_at.update(dict.fromkeys(bundles, height))
         while self._by_height and next(iter(self._by_height)) < height - self._keep_heights:
             old, hashes = self._by_height.popitem(last=False)
+            self._forgotten = max(self._forgotten, old)
             for bundle in hashes:
                 if self._admitted_at.get(bundle) == old:
                     del self._admitted_at[bundle]

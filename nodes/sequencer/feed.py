@@ -31,7 +31,7 @@ from nodes.telemetry.clock import thread_cpu_ns
 from nodes.wire.blocks import stored_block_from_bytes
 
 MEMORY_BYTES_MAX = 64 * 1024 * 1024
-"""Payload bytes of the blocks kept in memory, and again of those read back from the log."""
+"""Payloads and rows of the blocks kept in memory, and again of those read back from the log."""
 
 
 class ServedBlock(NamedTuple):
@@ -39,7 +39,8 @@ class ServedBlock(NamedTuple):
 
     block: SequencedBlock
     trees: BlockTrees
-    payload_bytes: int
+    size_bytes: int
+    """Of payloads and rows; many small legs make large rows."""
 
     @property
     def ref(self) -> BlockRef:
@@ -48,10 +49,9 @@ class ServedBlock(NamedTuple):
 
     @classmethod
     def of(cls, block: SequencedBlock, trees: BlockTrees) -> "ServedBlock":
-        """With its payload bytes counted."""
-        return cls(
-            block, trees, sum([len(payload) for content in block.contents.values() for payload in content.payloads])
-        )
+        """With its bytes counted."""
+        items = [item for content in block.contents.values() for item in (*content.payloads, *content.rows)]
+        return cls(block, trees, sum(map(len, items)))
 
 
 class _Follower:
@@ -115,18 +115,18 @@ class BlockFeed:
         """A block is durable: every follower may have it."""
         assert served.block.header.parent_hash == self._head.hash, "blocks are announced in order"
         self._recent.append(served)
-        self._recent_bytes += served.payload_bytes
+        self._recent_bytes += served.size_bytes
         while len(self._recent) > limits.FOLLOW_BUFFER_BLOCKS or (
             self._recent_bytes > MEMORY_BYTES_MAX and len(self._recent) > 1
         ):
-            self._recent_bytes -= self._recent.popleft().payload_bytes
+            self._recent_bytes -= self._recent.popleft().size_bytes
         self._head = served.ref
         self._wake()
 
     def roll_back(self, to: BlockRef) -> None:
         """The blocks above `to` are gone; every follower beyond is told before it gets another block."""
         while self._recent and self._recent[-1].block.header.height > to.height:
-            self._recent_bytes -= self._recent.pop().payload_bytes
+            self._recent_bytes -= self._recent.pop().size_bytes
         self._head = to
         self._roll_backs += 1
         for follower in self._followers:
@@ -230,9 +230,9 @@ class BlockFeed:
         block = stored_block_from_bytes(self._log.block(height).block)
         served = ServedBlock.of(block, BlockTrees(block.contents))
         self._read_back[block.header_hash] = served
-        self._read_back_bytes += served.payload_bytes
+        self._read_back_bytes += served.size_bytes
         while len(self._read_back) > limits.FOLLOW_BUFFER_BLOCKS or (
             self._read_back_bytes > MEMORY_BYTES_MAX and len(self._read_back) > 1
         ):
-            self._read_back_bytes -= self._read_back.popitem(last=False)[1].payload_bytes
+            self._read_back_bytes -= self._read_back.popitem(last=False)[1].size_bytes
         return served

@@ -18,8 +18,12 @@ class StageCpu:
     def add(self, stage: str, since_ns: int) -> int:
         """Add what this thread used since a reading of `thread_cpu_ns`; returns the new reading."""
         now = thread_cpu_ns()
-        self.totals_ns[stage] = self.totals_ns.get(stage, 0) + now - since_ns
+        self.add_ns(stage, now - since_ns)
         return now
+
+    def add_ns(self, stage: str, used_ns: int) -> None:
+        """Add what another thread used."""
+        self.totals_ns[stage] = self.totals_ns.get(stage, 0) + used_ns
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:

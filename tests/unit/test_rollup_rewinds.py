@@ -1,7 +1,7 @@
 """Rewinds of a rollup node at awkward moments: in recovery, far back, into what is pruned, for a caller who left."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,11 +9,11 @@ import pytest
 from nodes.model.errors import Pruned
 from nodes.model.execution import DropReason, ExecutedBlock, Transaction
 from nodes.model.faults import KillEngine, Rewind
-from nodes.model.ids import Height
-from nodes.model.sequenced_block import FilteredBlock
+from nodes.model.ids import Height, RollupId
+from nodes.model.sequenced_block import BlockRef, FilteredBlock, RolledBack, SequencerEvent
 from nodes.rollup import index as index_module
-from nodes.rollup.follower import DERIVATION_KEEPS_HEIGHTS
-from nodes.telemetry.events import BlockExecuted, NodeRecovered
+from nodes.rules.derivation import KEPT_HEIGHTS
+from nodes.telemetry.events import BlockExecuted, BlockReorged, NodeRecovered
 from tests.support.crafting import CHAINS, LegPlan, bundle, plain
 from tests.support.rollup_fakes import Bench, EngineRoom, MemoryEngine, MemorySequencer, make_config
 
@@ -39,6 +39,21 @@ class Barrier:
             return await build(transactions, timestamp_s=timestamp_s)
 
         engine.build_block = held  # type: ignore[method-assign]  # one engine of the test, not the class
+
+
+class Telling(MemorySequencer):
+    """Says when a reader has taken a roll-back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken = asyncio.Event()
+
+    async def follow(self, locator: Sequence[BlockRef], rollup_id: RollupId) -> AsyncGenerator[SequencerEvent, None]:
+        """As the memory sequencer; the reader that asks for the next event has taken this one."""
+        async for event in super().follow(locator, rollup_id):
+            yield event
+            if isinstance(event, RolledBack):
+                self.taken.set()
 
 
 def fill(sequencer: MemorySequencer, heights: int, *, nonce: int = 0) -> None:
@@ -81,7 +96,7 @@ async def test_a_rewind_beyond_what_derivation_remembers_drops_the_same_copies(t
     sequencer, room = MemorySequencer(), EngineRoom()
     bench = Bench(tmp_path, [sequencer], room.start, config=make_config(checkpoint_interval_heights=100_000))
     twice = bundle([LegPlan(chain=HERE), LegPlan(chain=THERE)])
-    for height in range(1, DERIVATION_KEEPS_HEIGHTS + 100):
+    for height in range(1, KEPT_HEIGHTS + 100):
         sequencer.cut(*([twice] if height in (5, 12) else []))
     async with bench.running() as node:
         await bench.height(len(sequencer.chain))
@@ -139,3 +154,37 @@ async def test_heights_that_left_the_journal_are_replays_all_the_same(
     assert [(event.height, event.replayed) for event in again.events(BlockExecuted)] == [
         (height, True) for height in range(1, 13)
     ]
+
+
+async def test_no_checkpoint_of_a_height_that_the_reader_went_back_below(tmp_path: Path) -> None:
+    """A source that lags makes a reader go back, and then serves the same blocks: their bundles must be known again."""
+    sequencer, room = Telling(), EngineRoom()
+    dumping, released = asyncio.Event(), asyncio.Event()
+
+    def slow(engine: MemoryEngine) -> None:
+        dump = engine.dump
+
+        async def held() -> bytes:
+            dumping.set()
+            await released.wait()
+            return await dump()
+
+        engine.dump = held  # type: ignore[method-assign]  # as above
+
+    room.prepare = slow
+    bench = Bench(tmp_path, [sequencer], room.start, config=make_config(checkpoint_interval_heights=3))
+    fill(sequencer, 3)
+    async with bench.running() as node:
+        await dumping.wait()
+        whole = list(sequencer.chain)
+        sequencer.fork(1)
+        await sequencer.taken.wait()
+        released.set()
+        await bench.traced(BlockReorged)
+        sequencer.chain = whole
+        sequencer.cut(bundle([LegPlan(chain=HERE, nonce=1), LegPlan(chain=THERE, nonce=1)]))  # once more
+        await bench.height(4)
+        before = bench.hashes()
+        await node.inject(KillEngine())
+        await bench.traced(NodeRecovered)
+        assert bench.hashes() == before
