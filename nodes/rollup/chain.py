@@ -161,6 +161,8 @@ class Chain:
 
     def rewind(self, place: Place, *, comes_again: bool) -> None:
         """Give up everything above a settled place. `comes_again`: the same heights will follow and must end alike."""
+        if not comes_again and self._recovery is not None and self._recovery.until > place.ref.height:
+            self._finish_recovery_at(place.ref.height)  # what it recovered towards is off the chain
         if place.ref.height >= self.height:
             return
         from_height = self.height

@@ -51,7 +51,7 @@ class Derivation:
         self._admitted_at: dict[BundleHash, Height] = {}
         self._height = Height(0)
         self._forgotten = -testnet.replay_window
-        """The highest height whose admissions were forgotten; so far back that it does not matter while there is none."""
+        """The highest height whose admissions were forgotten; too far back to matter while there is none."""
 
     @property
     def height(self) -> Height:
@@ -134,18 +134,25 @@ class Derivation:
         self, block: VerifiedBlock, decoded: Sequence[Transaction | DropReason]
     ) -> list[tuple[int, bytes, _Judged, Row]]:
         judged = []
+        own_id = self._own.rollup_id
         for row_index, data in enumerate(block.content.rows):
             row = decode_row(data)
             if row is None:
                 continue
-            own_id = self._own.rollup_id
-            positions = tuple(leg.position for leg in row.legs if leg.rollup_id == own_id)
-            reason = self._flaw(row, row_index, data, block, decoded)
-            judged.append((row.ordinal, data, _Judged(row_hash(row), positions, reason), row))
+            positions = tuple([leg.position for leg in row.legs if leg.rollup_id == own_id])
+            wanted = row_hash(row)
+            reason = self._flaw(row, wanted, row_index, data, block, decoded)
+            judged.append((row.ordinal, data, _Judged(wanted, positions, reason), row))
         return judged
 
     def _flaw(
-        self, row: Row, row_index: int, data: bytes, block: VerifiedBlock, decoded: Sequence[Transaction | DropReason]
+        self,
+        row: Row,
+        wanted: BundleHash,
+        row_index: int,
+        data: bytes,
+        block: VerifiedBlock,
+        decoded: Sequence[Transaction | DropReason],
     ) -> DropReason | None:
         """Why a row is not complete; None where it is. Reads the same items in every rollup that the row names."""
         if row.version != BUNDLE_VERSION or len(row.legs) < _MIN_LEGS or not self._well_placed(row, row_index):
@@ -155,7 +162,7 @@ class Derivation:
         for rollup_id, index in sorted(named):
             if block.evidence.row_at(rollup_id, index) != data:
                 return DropReason.VOID_ROW
-        return self._unfilled(row, block, decoded)
+        return self._unfilled(row, wanted, block, decoded)
 
     def _well_placed(self, row: Row, row_index: int) -> bool:
         """Known rollups, one row index each, the own one right, legs on one rollup at consecutive positions."""
@@ -171,9 +178,8 @@ class Derivation:
         return own is not None and own[1] == row_index
 
     def _unfilled(
-        self, row: Row, block: VerifiedBlock, decoded: Sequence[Transaction | DropReason]
+        self, row: Row, wanted: BundleHash, block: VerifiedBlock, decoded: Sequence[Transaction | DropReason]
     ) -> DropReason | None:
-        wanted = row_hash(row)
         own_id = self._own.rollup_id
         nonces: set[tuple[RollupId, bytes, int]] = set()
         flaw: DropReason | None = None

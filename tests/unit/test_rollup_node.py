@@ -18,7 +18,6 @@ from nodes.model.errors import (
 from nodes.model.faults import KillEngine, Rewind
 from nodes.model.ids import Height, RollupId
 from nodes.model.sequenced_block import BlockRef, Commitment, RolledBack, SequencerEvent
-from nodes.rollup import follower as follower_module
 from nodes.rollup.heads import HeadChange
 from nodes.rules.bundle import bundle_hash
 from nodes.telemetry.events import BlockExecuted, BlockReorged, NodeRecovered, ReaderStalled
@@ -368,15 +367,6 @@ async def test_a_rollup_that_no_source_knows_ends_the_node(tmp_path: Path) -> No
     bench = Bench(tmp_path, [Raising(error), Raising(error)], EngineRoom().start)
     with pytest.raises(UnknownName):
         await bench.node.run()
-
-
-async def test_a_source_that_says_nothing_is_left_for_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follower_module, "SILENCE_S", 0.05)
-    silent, honest = MemorySequencer(), MemorySequencer()
-    fill(honest, 3)
-    bench = Bench(tmp_path, [silent, honest], EngineRoom().start)
-    async with bench.running():
-        await bench.height(3)
 
 
 async def test_a_false_finality_proof_is_refused(tmp_path: Path) -> None:
