@@ -51,7 +51,7 @@ class TestnetTable:
     replicas: Annotated[int, Between(1, 8)] = 1
     """Nodes per rollup, each with an engine of its own."""
     nodes_per_actor: Annotated[int, Between(0, MAX_ROLLUPS)] = 0
-    """Rollup nodes in one process; 0 = nodes divided by cores, rounded up."""
+    """Rollup nodes in one process; 0 = nodes divided by half the cores, rounded up, at most 32."""
     atomicity: Annotated[str, OneOf(("inclusion",))] = "inclusion"
     leg_gas_cap: Annotated[int, Between(21_000, 2**32)] = 16_777_216
     """Largest gas limit of one transaction."""
