@@ -7,8 +7,6 @@ from coordinator.spec.testnet import SEQUENCER_NAME
 from nodes.model.config import HostConfig, RollupNodeConfig
 
 SEQUENCER_HOST = "host-sequencer"
-
-
 MAX_PACKED_NODES = 32
 """64 rollups at 200 bundles/s keep two processes half busy."""
 
@@ -27,7 +25,8 @@ def plan_hosts(testnet: ResolvedTestnet, *, cores: int) -> tuple[HostPlan, ...]:
 
     0 = one per two cores, since the engines need the other one: nodes of one process share recovered signatures, and
     four rollups in one process carried a fifth more on two cores than in two. But one process holds at most
-    MAX_PACKED_NODES, and replicas of one rollup are kept apart. Neighbours in the list of nodes go to different processes, so that replicas of one rollup do not die together.
+    MAX_PACKED_NODES, and replicas of one rollup are kept apart: neighbours in the list of nodes go to different
+    processes, so that replicas do not die together.
     """
     names = testnet.node_names[1:]
     processes = max(1, cores // 2, testnet.replicas)

@@ -104,9 +104,7 @@ def kills(*at_s: float) -> Sequence[PlannedFault]:
 async def test_a_fault_is_recorded_as_injected_and_healed() -> None:
     clock, testnet = SystemClock(), Testnet(recovers=True)
     tracer = MemoryTracer(clock)
-    injector = Injector(
-        kills(0.05), testnet, sequenced_height=testnet.sequenced_height, clock=clock, tracer=tracer
-    )
+    injector = Injector(kills(0.05), testnet, sequenced_height=testnet.sequenced_height, clock=clock, tracer=tracer)
     start_ns = clock.monotonic_ns()
     await injector.run(start_ns=start_ns)
     (record,) = injector.records
