@@ -34,7 +34,6 @@ _WHY = {
     "insufficient_balance": "the sender cannot pay value and gas",
     "intrinsic_gas": "the gas limit is below what the transaction costs before it runs",
     "init_code_too_large": "the creation code is too large",
-    "sender_has_code": "the sender is a contract",
     "fee_order": "the priority fee is above the maximum fee",
     "unbundled": "derivation admitted some legs and not all: a broken invariant",
 }

@@ -51,8 +51,7 @@ class SkipReason(IntEnum):
     INSUFFICIENT_BALANCE = 3
     INTRINSIC_GAS = 4
     INIT_CODE_TOO_LARGE = 5
-    SENDER_HAS_CODE = 6
-    FEE_ORDER = 7
+    FEE_ORDER = 6
     """max_priority_fee_per_gas above max_fee_per_gas."""
 
 

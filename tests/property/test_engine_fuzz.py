@@ -123,7 +123,7 @@ async def test_what_the_decoder_accepts_the_engine_builds(tmp_path: Path, seed: 
                     assert transaction.sender != chain.ADDRESSES[GUARD_KEY]
     # The fuzz is worth its name: every outcome came up, but for the reason that no funded sender here can give.
     assert statuses == set(Status)
-    assert reasons == {*SkipReason, None} - {SkipReason.SENDER_HAS_CODE}
+    assert reasons == {*SkipReason, None}
 
 
 async def compare(engine: AnvilEngine, pairs: list[Pair], block: ExecutedBlock) -> None:
