@@ -1,7 +1,5 @@
 """What the tests of contracts and genesis share: a chain on a scratch engine, with the four contracts in place."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,14 +47,6 @@ ERRORS = packaged_reverts()
 
 
 @cache
-def anvil_binary() -> Path:
-    found = os.environ.get("LOCKSTEP_ANVIL") or next(
-        map(str, ROOT.glob("node_modules/@foundry-rs/anvil-*/bin/anvil")), shutil.which("anvil")
-    )
-    assert found, "anvil is not installed; run `npm ci`"
-    return Path(found)
-
-
 @cache
 def awkward_contracts() -> dict[str, Artifact]:
     texts = compile_sources(ROOT / "node_modules", ROOT / "tests" / "integration" / "solidity")

@@ -9,6 +9,7 @@ import pytest
 from eth_abi.abi import decode
 
 from contracts.build import compile_sources, differences
+from nodes.evm.anvil import find_anvil
 from nodes.evm.constructors import GenesisContract, with_contracts
 from nodes.evm.contracts import (
     Artifact,
@@ -44,7 +45,6 @@ from tests.integration.anvil_chain import (
     TRADERS,
     TRAILER,
     Chain,
-    anvil_binary,
     awkward_contracts,
     placed,
     started,
@@ -54,7 +54,7 @@ from tests.integration.anvil_chain import (
 
 @pytest.fixture(scope="module")
 def anvil() -> Path:
-    return anvil_binary()
+    return find_anvil()
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import psutil
 import pytest
 from eth_abi.abi import encode
 
+from nodes.evm.anvil import find_anvil
 from nodes.evm.constructors import DEFAULT_DEPLOYER, with_contracts
 from nodes.evm.contracts import (
     Artifact,
@@ -41,7 +42,6 @@ from tests.integration.anvil_chain import (
     RESERVE,
     TOKENS,
     Chain,
-    anvil_binary,
     awkward_contracts,
     placed,
     started,
@@ -50,7 +50,7 @@ from tests.integration.anvil_chain import (
 
 @pytest.fixture(scope="module")
 def anvil() -> Path:
-    return anvil_binary()
+    return find_anvil()
 
 
 @pytest.fixture(scope="module")
