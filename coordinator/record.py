@@ -107,9 +107,10 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path) -> "RunDirectory":
-        """A new run directory. Raises InvalidInput where the folder already holds a run."""
+        """A new run directory. Raises InvalidInput where the folder already holds a run, if only a part of one."""
         run = cls(path=path)
-        if run.run_json.exists():
+        # What a killed run left of its testnet would go on from there, with nonces that no longer fit.
+        if run.run_json.exists() or run.testnet.exists():
             raise InvalidInput(f"{path} already holds a run; choose another directory with --out")
         run.traces.mkdir(parents=True, exist_ok=True)
         return run
@@ -119,7 +120,10 @@ class RunDirectory:
         """An existing run. Raises InvalidInput where there is none."""
         run = cls(path=path)
         if not run.run_json.is_file():
-            raise InvalidInput(f"{path} has no run.json; give the directory of a run that `lockstep bench` wrote")
+            what = "give the directory of a run that `lockstep bench` wrote"
+            if run.scenario_toml.is_file():
+                what = "the run there was killed, or broke, before its results were written"
+            raise InvalidInput(f"{path} has no run.json; {what}")
         return run
 
     @property

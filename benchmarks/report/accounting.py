@@ -180,13 +180,16 @@ def _examples(what: str, ids: Ints) -> str:
     return f"{len(ids):,} bundles {what}: {shown}{', ...' if len(ids) > MAX_EXAMPLES else ''}"
 
 
+def clock_residual_ms(data: RunData) -> float:
+    """How wrong a difference between times of two machines can be; 0 where all share one clock."""
+    offsets = data.run.get("clock_offsets", {}).values()
+    return max((abs(offset.get("residual_ns", 0)) / NS_PER_MS for offset in offsets), default=0.0)
+
+
 def _order_problem(data: RunData) -> str:
     """Causes after their effects: clocks of two machines that were aligned worse than their residual says, or a bug."""
     bundles = data.bundles
-    residual_ms = (
-        max((abs(offset.get("residual_ns", 0)) for offset in data.run.get("clock_offsets", {}).values()), default=0)
-        / NS_PER_MS
-    )
+    residual_ms = clock_residual_ms(data)
     times: dict[str, Floats] = {"due": bundles.due_ms, "sent": bundles.sent_ms, **bundles.stage_ms}
     for earlier, later in (("due", "sent"), ("sent", "accepted"), ("sequenced", "firm"), ("sequenced", "executed")):
         if earlier not in times or later not in times:

@@ -230,4 +230,5 @@ def _configuration(data: RunData) -> dict[str, Any]:
     chosen["replicas"] = int(run.get("replicas") or data.scenario.get("testnet", {}).get("replicas", 1))
     chosen["verify_proofs"] = bool(run.get("verify_proofs", data.scenario.get("rollup", {}).get("verify_proofs", True)))
     chosen["overrides"] = list(data.overrides)
+    chosen["clock_residual_ms"] = rounded(accounting.clock_residual_ms(data))
     return chosen

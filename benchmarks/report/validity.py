@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.report.accounting import clock_residual_ms
 from benchmarks.report.load_phases import LATE_P99_MS, SENT_SHARE, load_kind
 from benchmarks.report.run_data import RunData
 from benchmarks.report.stats import Window, rounded
@@ -12,7 +13,6 @@ from benchmarks.report.stats import Window, rounded
 LATE_SHARE = 0.01
 FEW_BUNDLES = 1_000
 """Fewer leave the last percent to ten bundles or less."""
-BUSY_MACHINE_SHARE = 0.15
 FULL_MACHINE_SHARE = 0.9
 CLOCK_RESIDUAL_MS = 2.0
 
@@ -106,18 +106,13 @@ def warnings(
     busy = sums.get("busy_share")
     if busy is not None and busy >= FULL_MACHINE_SHARE and load_kind(data) != "sweep":
         found.append(f"the machine was full ({busy:.0%} of all cores): latencies include waiting for a core")
-    foreign = data.run.get("machine", {}).get("foreign_cpu_share")
-    if foreign is not None and foreign > BUSY_MACHINE_SHARE:
-        found.append(f"other processes used {foreign:.0%} of the machine during the run")
     bare, recovered = bound.get("bundles_per_s_bare"), bound.get("bundles_per_s_with_recovery")
     if bare and recovered and recovered > bare:
         found.append(
             f"the engine bounds contradict each other ({bare:,.0f}/s bare, {recovered:,.0f}/s with more work): "
             "the machine was not quiet while they were measured"
         )
-    residual_ms = max(
-        (abs(offset.get("residual_ns", 0)) / 1e6 for offset in data.run.get("clock_offsets", {}).values()), default=0.0
-    )
+    residual_ms = clock_residual_ms(data)
     if residual_ms > CLOCK_RESIDUAL_MS:
         found.append(f"clocks of the machines agree only within {residual_ms:.1f} ms: an error bar on every latency")
     retired = int(health.get("retired_lanes") or 0)
@@ -133,6 +128,12 @@ def warnings(
         found.append(
             f"readers stalled {len(data.stalls):,} times for lack of a proof or a block (events/stalls.parquet)"
         )
+    found += [
+        f"the {fault['kind']} of {fault.get('target') or 'the testnet'} was not carried out or did not heal"
+        + (f": {fault['problem']}" if fault.get("problem") else "")
+        for fault in data.run.get("faults", [])
+        if fault.get("healed_ns") is None
+    ]
     found += [str(problem) for problem in data.run.get("problems") or ()]
     if data.run.get("tracing") is False:
         found.append("tracing was off: only what the coordinator saw is known")

@@ -169,6 +169,7 @@ def configuration(results: Results) -> list[tuple[str, str]]:
         ("Load", _load(results)),
         ("Measured", f"{load['measured']}: {load['measured_from_s']:g} s to {load['measured_to_s']:g} s"),
         ("Machine", machine(results)),
+        ("Clocks", _clocks(float(conf["clock_residual_ms"]))),
         ("Source", f"commit {short_commit(str(conf.get('commit') or NOT_KNOWN))}, seed {conf.get('seed', NOT_KNOWN)}"),
     ]
     if started := conf.get("started_wall_ns"):
@@ -178,6 +179,12 @@ def configuration(results: Results) -> list[tuple[str, str]]:
     if conf.get("overrides"):
         rows.append(("Overrides", ", ".join(conf["overrides"])))
     return rows
+
+
+def _clocks(residual_ms: float) -> str:
+    if not residual_ms:
+        return "one for all nodes"
+    return f"of several machines, aligned within {residual_ms:.3f} ms: an error bar on every latency"
 
 
 def short_commit(commit: str) -> str:

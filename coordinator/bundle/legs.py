@@ -45,6 +45,12 @@ class LegSpec:
         for key in ("rollup", "sender"):
             if key not in leg:
                 raise InvalidInput(f"{where} has no {key}")
+        if isinstance(leg["rollup"], bool) or not isinstance(leg["rollup"], int | str):
+            raise InvalidInput(f"{where}: rollup {leg['rollup']!r} is neither a name nor a chain id")
+        for key in ("gas", "nonce", "tx_type", "max_fee_per_gas", "max_priority_fee_per_gas"):
+            number = leg.get(key)
+            if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 0):
+                raise InvalidInput(f"{where}: {key} = {number!r} must be a whole number of at least 0")
         try:
             to = leg.get("to") or b""
             return cls(

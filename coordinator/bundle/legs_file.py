@@ -30,9 +30,13 @@ def read_legs(path: Path) -> tuple[list[LegSpec], int | None]:
 
 
 def _leg(table: dict[str, Any], *, where: str) -> LegSpec:
-    call, arguments = table.pop("call", None), table.pop("args", [])
+    call, arguments = table.pop("call", None), table.pop("args", None)
+    if call is None and arguments is not None:
+        raise InvalidInput(f'{where} has args but no call; give the signature: call = "transfer(address,uint256)"')
     if call is not None:
+        if not isinstance(call, str) or not isinstance(arguments or [], list):
+            raise InvalidInput(f"{where}: call must be a signature in quotes, and args a list")
         if "data" in table:
             raise InvalidInput(f"{where} has both call and data; give one")
-        table["data"] = contract_call(call, *arguments)
+        table["data"] = contract_call(call, *(arguments or []))
     return LegSpec.of(table, where=where)

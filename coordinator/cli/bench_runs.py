@@ -19,7 +19,7 @@ from coordinator.stages.bench import run_bench
 from coordinator.stages.progress import Interrupt, SilentObserver
 from coordinator.stages.run_state import BenchOptions
 from coordinator.workload.table import option_types
-from nodes.model.errors import InvalidScenario, TestbedError
+from nodes.model.errors import InvalidInput, InvalidScenario, TestbedError
 
 EXIT_OF_VALID = {True: 0, False: EXIT_BROKEN}
 RUNS = Path("runs")
@@ -87,7 +87,8 @@ def bench_command(request: BenchRequest) -> int:
             results = make_report(out)
             runs.append((label, out, results))
             if len(variants) == 1 or interrupted:
-                show_results(out, results, as_json=request.as_json)
+                # With --progress json standard output is for programs.
+                show_results(out, results, as_json=request.as_json, to_stderr=request.progress == "json")
             if interrupted:
                 break
         if len(variants) > 1:
@@ -109,14 +110,44 @@ def _variants(request: BenchRequest) -> list[tuple[str, Scenario, Path]]:
         values = [value.strip() for value in listed.split(",") if value.strip()]
         if not separator or not key or not values:
             raise InvalidScenario(f"--vary {request.vary!r} is not KEY=A,B,C, for example testnet.rollups=2,4,8")
+    _check_baseline(request)
     variants = []
     stamp = time.strftime("%Y%m%d-%H%M%S")
     for value in values:
         overrides = (*request.overrides, *([f"{key}={value}"] if key else []))
         scenario = load_scenario(request.scenario, overrides, workloads=option_types())
+        _check_options_count(scenario)
         out = request.out or RUNS / f"{scenario.name}-{stamp}"
         variants.append((value, scenario, out / f"{key.rpartition('.')[2]}={value}" if key else out))
     return variants
+
+
+def _check_baseline(request: BenchRequest) -> None:
+    """Before anything runs, so that a mistake costs no time."""
+    if request.baseline is None:
+        return
+    if request.vary:
+        raise InvalidInput("--baseline compares one run: leave out --vary")
+    if not (request.baseline / "results.json").is_file():
+        raise InvalidInput(
+            f"--baseline {request.baseline} has no results.json; name a run directory, or make its report first: "
+            f"lockstep report {request.baseline}"
+        )
+
+
+def _check_options_count(scenario: Scenario) -> None:
+    """A rate or a length that the load does not follow would be believed to have been run."""
+    given = {override.partition("=")[0].strip().rpartition(".")[2] for override in scenario.overrides}
+    load = scenario.load
+    ignored: set[str] = set()
+    if load.kind == "sweep":
+        ignored = {"duration_s"} | ({"rate_per_s"} if load.sweep_start_per_s else set())
+        remedy = "a sweep has sweep_start_per_s and sweep_step_s; for one rate add --set load.kind=steady"
+    elif load.arrivals == "trace":
+        ignored = {"rate_per_s", "duration_s"}
+        remedy = "the times of a trace are those of its file"
+    if found := sorted(ignored & given):
+        raise InvalidInput(f"{found[0]} does nothing in scenario {scenario.name}: {remedy}")
 
 
 def _run_one(request: BenchRequest, scenario: Scenario, out: Path) -> bool:
@@ -147,14 +178,14 @@ def make_report(directory: Path) -> Results:
     return write_report(directory)
 
 
-def show_results(directory: Path, results: Results, *, as_json: bool) -> None:
+def show_results(directory: Path, results: Results, *, as_json: bool, to_stderr: bool = False) -> None:
     """Print results.json, or the two boxes and where to find the rest."""
     if as_json:
         click.echo((directory / "results.json").read_text(encoding="utf-8"), nl=False)
         return
     from rich.console import Console
 
-    console = Console()
+    console = Console(stderr=to_stderr)
     print_report(results, console)
     page = directory / "report.html"
     console.print(
@@ -169,7 +200,7 @@ def _compare_with_baseline(request: BenchRequest, directory: Path) -> bool:
     from rich.console import Console
 
     comparison = compare_runs([request.baseline, directory], ["baseline", "this run"])
-    print_comparison(comparison, Console(stderr=request.as_json))
+    print_comparison(comparison, Console(stderr=request.as_json or request.progress == "json"))
     return comparison.regressed
 
 
@@ -181,5 +212,6 @@ def _print_variants(request: BenchRequest, runs: list[tuple[str, Path, Results]]
     from rich.console import Console
 
     comparison = compare_runs([out for _, out, _ in runs], [label for label, _, _ in runs])
-    print_comparison(comparison, Console())
-    click.echo(f"run directories: {runs[0][1].parent}")
+    to_stderr = request.progress == "json"
+    print_comparison(comparison, Console(stderr=to_stderr))
+    click.echo(f"run directories: {runs[0][1].parent}", err=to_stderr)

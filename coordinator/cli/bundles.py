@@ -65,7 +65,10 @@ def build(legs: Path, testnet: Path | None, out: Path) -> None:
             return await client.build(specs, expiry=expiry)
 
     bundle = run_until_done(start)
-    out.write_text(bundle.to_json(), encoding="utf-8")
+    try:
+        _write(out, bundle)
+    except TestbedError as error:
+        fail(error)
     click.echo(f"{out}: bundle 0x{bundle.hash.hex()}, {len(bundle.legs)} legs, expiry {bundle.expiry}")
     _say_missing(bundle)
 
@@ -88,9 +91,9 @@ def sign(file: Path, key: str | None, key_file: Path | None, out: Path | None) -
         if not key:
             raise InvalidInput("no key was given; use --key-file, --key or LOCKSTEP_KEY")
         bundle = _read(file).sign(key)
+        _write(out or file, bundle)
     except TestbedError as error:
         fail(error)
-    (out or file).write_text(bundle.to_json(), encoding="utf-8")
     _say_missing(bundle)
 
 
@@ -131,6 +134,13 @@ def _read(file: Path) -> "Bundle":
         return Bundle.from_json(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{file} cannot be read: {error}") from error
+
+
+def _write(file: Path, bundle: "Bundle") -> None:
+    try:
+        file.write_text(bundle.to_json(), encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be written: {error}; choose another file with --out") from error
 
 
 def _newest() -> Path:

@@ -42,9 +42,10 @@ def _scenario_options(command: click.decorators.FC) -> click.decorators.FC:
         click.option("--launcher", help="ray (processes) or inprocess (one process)."),
         click.option("--ray-address", default="", metavar="HOST:PORT", help="An existing Ray cluster."),
         click.option("--seed", type=int, help="Source of all chance."),
-        click.option("--out", type=click.Path(path_type=Path), help="Run directory; default runs/SCENARIO-TIME."),
+        click.option("--out", type=click.Path(path_type=Path, file_okay=False),
+                     help="Run directory; default runs/SCENARIO-TIME."),
         click.option("--progress", type=click.Choice(["text", "json", "none"]), default="text", show_default=True,
-                     help="How to show what is going on; json prints one object per second."),
+                     help="How to show what is going on; json prints one object per line on standard output."),
         click.option("--json", "as_json", is_flag=True, help="Print results.json on standard output at the end."),
         click.option("--baseline", type=click.Path(path_type=Path, exists=True, file_okay=False),
                      help="Compare with this earlier run; a change for the worse of 10 % fails."),
@@ -112,7 +113,11 @@ def sweep(**options: object) -> None:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the scenario.")
 @click.option("--resume", type=click.Path(path_type=Path, exists=True, file_okay=False),
               help="Continue the testnet of this directory.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), help="Directory of the testnet; default runs/up-SCENARIO-TIME.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory of the testnet; default runs/up-SCENARIO-TIME.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object when ready, and nothing else.")
 def up(**options: object) -> None:
     """Start a testnet, print its endpoints and funded accounts, and show it live until Ctrl-C.
@@ -165,7 +170,10 @@ def verify(directory: Path) -> None:
     verdict = run_until_done(lambda _: run_verify(directory, say=click.echo))
     for name, found in verdict.items():
         click.echo(f"{'ok  ' if found['ok'] else 'FAIL'} {name}: {found['detail']}")
-    make_report(directory)
+    try:
+        make_report(directory)
+    except TestbedError as error:
+        fail(error)
     sys.exit(0 if all(found["ok"] for found in verdict.values()) else 1)
 
 
@@ -208,13 +216,16 @@ def status(directory: Path | None, *, as_json: bool) -> None:
 
 @main.command()
 def backends() -> None:
-    """List the sequencer backends and what their promises mean."""
+    """List the sequencer backends, what their promises mean, and the latency to expect with default settings."""
     from nodes.sequencer.backends import BACKENDS
 
     for backend in BACKENDS.values():
         click.echo(f"{backend.name}: {backend.describe}")
         for level in ("soft", "firm", "final"):
             click.echo(f"    {level:5}  {getattr(backend, level)}")
+        click.echo("    expected latency with default settings, without execution:")
+        for stage, expected in backend.expected(backend.configure({})).items():
+            click.echo(f"    {stage:9}  p50 {expected.p50_ms:g} ms, p99 {expected.p99_ms:g} ms: {expected.formula}")
 
 
 @main.command()

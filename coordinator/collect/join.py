@@ -184,7 +184,7 @@ def bundle_fates(sent: SentBundles, legs: LegFates, sequencer: NodeTrace, *, off
         reason=_reasons(legs.reason.reshape(fates.shape), outcome, unbundled),
         height=height,
         sequenced_ns=sequenced_ns,
-        firm_ns=_firm(height, sequencer, offset_ns),
+        firm_ns=_firm(height, sequenced_ns, sequencer, offset_ns),
         executed_ns=executed_ns,
         unbundled=unbundled,
     )
@@ -216,13 +216,20 @@ def _reasons(reasons: NDArray[np.int8], outcome: NDArray[np.int8], unbundled: ND
     return reason
 
 
-def _firm(height: Ints, sequencer: NodeTrace, offset_ns: int) -> Ints:
+def _firm(height: Ints, sequenced_ns: Ints, sequencer: NodeTrace, offset_ns: int) -> Ints:
+    """When each height became firm. After a fork a height is cut and promised anew, and only that promise counts."""
     raised = sorted((at, up_to) for at, up_to, level in sequencer.commitments if level >= Commitment.FIRM)
     firm_ns = np.full(len(height), NEVER)
     if not raised:
         return firm_ns
-    heights = np.maximum.accumulate(np.array([up_to for _, up_to in raised], dtype=np.int64))
-    place = np.searchsorted(heights, height)
+    times = np.array([at for at, _ in raised], dtype=np.int64) + offset_ns
+    heights = np.array([up_to for _, up_to in raised], dtype=np.int64)
+    place = np.maximum(
+        np.searchsorted(np.maximum.accumulate(heights), height), np.searchsorted(times, sequenced_ns, side="left")
+    )
     hit = (height >= 0) & (place < len(heights))
-    firm_ns[hit] = np.array([at for at, _ in raised], dtype=np.int64)[place[hit]] + offset_ns
+    while (behind := hit & (heights[np.minimum(place, len(heights) - 1)] < height)).any():
+        place += behind
+        hit &= place < len(heights)
+    firm_ns[hit] = times[place[hit]]
     return firm_ns

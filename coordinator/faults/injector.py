@@ -16,7 +16,7 @@ from nodes.model.config import HostReady, NodeEndpoint
 from nodes.model.errors import TestbedError, Unavailable
 from nodes.model.faults import EvidenceKind, Fault, Fork, Rewind, WithholdEvidence
 from nodes.model.ids import Height
-from nodes.telemetry.clock import Clock
+from nodes.telemetry.clock import Clock, boot_id
 from nodes.telemetry.events import FaultHealed, FaultInjected
 from nodes.telemetry.tracer import Tracer
 from nodes.wire.control import ControlClient
@@ -148,15 +148,17 @@ class Injector:
         # Asked anew: the engine may have been started again since the testnet was.
         async with ControlClient(self._testnet.host_of(node).control_address) as control:
             ready = await control.wait_ready(timeout_s=READY_TIMEOUT_S)
+            is_here = (await control.read_clock()).boot_id == boot_id()
         pid = next((endpoint.engine_pid for endpoint in ready.nodes if endpoint.name == node), 0)
         if not pid:
             raise Unavailable(f"{node} has no engine that could be paused")
+        if not is_here:
+            # The number could be that of any process of this machine.
+            raise Unavailable(f"the engine of {node} (pid {pid}) runs on another machine: it cannot be paused")
         try:
             os.kill(pid, signal.SIGSTOP)
         except ProcessLookupError as error:
-            raise Unavailable(
-                f"the engine of {node} (pid {pid}) is not on this machine: it cannot be paused"
-            ) from error
+            raise Unavailable(f"the engine of {node} (pid {pid}) has ended: it cannot be paused") from error
         try:
             await asyncio.sleep(for_s)
         finally:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from coordinator.spec.reader import read_table
 from coordinator.spec.scenario import Between, FaultTable, OneOf
-from nodes.model.errors import UnknownName
+from nodes.model.errors import InvalidScenario, UnknownName
 from nodes.model.faults import EvidenceKind
 
 ANY_ROLLUP = "any-rollup"
@@ -109,3 +109,18 @@ def plan_faults(
         options = read_table(kind.options_type, table.options, table=f"faults[{index}]", source=source)
         planned.append(PlannedFault(at_s=table.at_s, name=table.kind, target=target, kind=options))
     return tuple(sorted(planned, key=lambda fault: fault.at_s))
+
+
+def check_times(faults: Sequence[PlannedFault], *, length_s: float | None, source: str) -> None:
+    """Refuse faults that would strike no load. `length_s` is that of the load; None = of a sweep, which nobody knows.
+
+    Raises InvalidScenario.
+    """
+    if faults and length_s is None:
+        raise InvalidScenario(f'{source}: [[faults]] need a load of known length: kind = "steady" or "burst"')
+    for fault in faults:
+        if length_s is not None and fault.at_s >= length_s:
+            raise InvalidScenario(
+                f"{source}: the {fault.name} of {fault.target} at_s = {fault.at_s:g} comes after the load, "
+                f"which ends at {length_s:g} s"
+            )

@@ -12,7 +12,7 @@ from coordinator.launch.running import (
     RunningTestnet,
     load_endpoints,
 )
-from nodes.model.errors import UnknownName
+from nodes.model.errors import InvalidInput, UnknownName
 
 __all__ = [
     "LAUNCHERS",
@@ -28,8 +28,10 @@ __all__ = [
 LAUNCHERS: Mapping[str, Launcher] = {"ray": RayLauncher(), "inprocess": InProcessLauncher()}
 
 
-def launcher_named(name: str) -> Launcher:
-    """The launcher of this name. Raises UnknownName."""
+def launcher_named(name: str, *, ray_address: str = "") -> Launcher:
+    """The launcher of this name. Raises UnknownName, and InvalidInput where it could not use the Ray cluster given."""
     if name not in LAUNCHERS:
         raise UnknownName(kind="launcher", name=name, known=LAUNCHERS)
+    if ray_address and not isinstance(LAUNCHERS[name], RayLauncher):
+        raise InvalidInput(f"launcher {name!r} uses no Ray cluster: leave out --ray-address, or add --launcher ray")
     return LAUNCHERS[name]

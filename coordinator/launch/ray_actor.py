@@ -41,8 +41,10 @@ class Placed:
 class HostActor:
     """One host. `run` is the long call that Ray repeats on a restarted process."""
 
-    def __init__(self) -> None:
-        collect_garbage_rarely()
+    def __init__(self, *, owns_process: bool = False) -> None:
+        """`owns_process`: nothing else runs here, so that the process may be tuned for the nodes."""
+        if owns_process:
+            collect_garbage_rarely()
         self._host: Host | None = None
         self._begun = asyncio.Event()
         self._stopped = False

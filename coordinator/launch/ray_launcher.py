@@ -163,7 +163,7 @@ def _create_actors(count: int, *, num_cpus: float, group: Any = None) -> list[An
                 # `run` is repeated on the restarted process: this is what brings the nodes back.
                 max_task_retries=-1,
                 scheduling_strategy=strategy,
-            ).remote()
+            ).remote(owns_process=True)
         )
     return actors
 

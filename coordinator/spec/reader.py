@@ -285,11 +285,16 @@ def _check_load(load: LoadTable, source: str) -> None:
 
     step_s = load.sweep_step_s if load.kind == "sweep" else load.duration_s
     require(
-        load.warmup_s + load.cooldown_s < step_s,
+        # How long a trace is stands in its file; its reader checks this.
+        load.arrivals == "trace" or load.warmup_s + load.cooldown_s < step_s,
         f"warmup_s + cooldown_s = {load.warmup_s + load.cooldown_s:g} leave nothing of {step_s:g} s to measure; "
         "lengthen the run or cut less",
     )
     require(load.arrivals != "trace" or bool(load.trace), 'arrivals = "trace" needs trace = "FILE.csv"')
+    require(
+        load.arrivals != "trace" or load.kind == "steady",
+        f'arrivals = "trace" has its times from the file, so kind = {load.kind!r} cannot shape it; use kind = "steady"',
+    )
     require(load.rate_per_s > 0 or load.arrivals == "trace", "rate_per_s = 0 sends nothing; choose a rate above 0")
     if load.kind == "burst":
         ends_s = load.burst_from_s + load.burst_for_s

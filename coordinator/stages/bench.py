@@ -11,8 +11,8 @@ from pathlib import Path
 
 from coordinator.collect.clocks import ClockOffset, combine, estimate_offset
 from coordinator.collect.collector import Collector, TraceSource
-from coordinator.faults import Injector, PlannedFault, plan_faults
-from coordinator.launch import LAUNCHERS, LaunchOptions, RunningTestnet
+from coordinator.faults import Injector, PlannedFault, check_times, plan_faults
+from coordinator.launch import LaunchOptions, RunningTestnet, launcher_named
 from coordinator.record import RunDirectory
 from coordinator.spec import Scenario, resolve
 from coordinator.spec.testnet import SEQUENCER_NAME
@@ -25,8 +25,9 @@ from coordinator.stages.run_state import BenchOptions, RunState, SentPhase
 from coordinator.stages.schedule import Schedule, load_schedule
 from coordinator.stages.sweep import run_sweep
 from coordinator.stages.write_run import write_run
+from coordinator.workload.generator import NS_PER_S
 from coordinator.workload.presign import Presigner, presigner
-from nodes.model.errors import TestbedError, UnknownName
+from nodes.model.errors import TestbedError
 from nodes.telemetry.clock import SystemClock, boot_id
 from nodes.wire.control import ControlClient
 from nodes.wire.file_tracer import FileTracer
@@ -47,8 +48,7 @@ async def run_bench(
     clock = SystemClock()
     observer, interrupt = observer or SilentObserver(), interrupt or Interrupt()
     testnet = await asyncio.to_thread(resolve, scenario, engine_path=_engine_path(options))
-    if testnet.launcher not in LAUNCHERS:
-        raise UnknownName(kind="launcher", name=testnet.launcher, known=LAUNCHERS)
+    launcher_named(testnet.launcher, ray_address=options.ray_address)
     faults = plan_faults(
         scenario.faults,
         rollup_nodes=testnet.node_names[1:],
@@ -61,6 +61,7 @@ async def run_bench(
     schedule = None
     if scenario.load.kind != "sweep":
         schedule = load_schedule(scenario.load, scenario_folder=Path(scenario.source).parent, rng=setup.rng)
+    check_times(faults, length_s=schedule.length_ns / NS_PER_S if schedule else None, source=scenario.source)
     state = RunState(
         scenario=scenario,
         testnet=testnet,
@@ -75,7 +76,12 @@ async def run_bench(
     write_inputs(state.directory, scenario, testnet)
     if options.calibrate:
         observer.stage("measuring what the bare engines can do")
-        state.bound = await measure_engine_bound(scenario, testnet, workers=min(PRESIGN_WORKERS, usable_cores()))
+        state.bound = await measure_engine_bound(
+            scenario,
+            testnet,
+            workers=min(PRESIGN_WORKERS, usable_cores()),
+            engine_path=options.engine_path,
+        )
         _check_interrupt(interrupt)
     with presigner(setup.signers, workers=min(PRESIGN_WORKERS, usable_cores())) as signing:
         await _run(state, setup, signing, schedule, faults)
@@ -103,7 +109,7 @@ async def _run(
     )
     folder = state.directory.testnet
     folder.mkdir(exist_ok=True)
-    launcher = LAUNCHERS[state.testnet.launcher]
+    launcher = launcher_named(state.testnet.launcher, ray_address=options.ray_address)
     async with launcher.start(state.testnet, folder, options) as running:
         state.interrupt.rearm()
         _check_interrupt(state.interrupt)
@@ -166,11 +172,10 @@ async def _load(
         async with asyncio.TaskGroup() as group:
             start = _Start(state, group, injector)
             if schedule is None:
+                _check_interrupt(state.interrupt)
                 await run_sweep(state, driver, start)
             else:
-                prepared = await driver.prepare(
-                    schedule.due_ns, length_ns=schedule.length_ns, rate_per_s=max(p.rate_per_s for p in schedule.phases)
-                )
+                prepared = await driver.prepare(schedule)
                 _check_interrupt(state.interrupt)
                 start_ns = start.now()
                 state.phases = [

@@ -9,7 +9,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +86,15 @@ def recoveries_per_bundle(routes: NDArray[np.int16], processes: Sequence[Sequenc
     return total * int(routes.shape[1])
 
 
-async def measure_engine_bound(scenario: Scenario, testnet: ResolvedTestnet, *, workers: int) -> EngineBound:
-    """Measure; takes about four seconds. Raises EngineFailure, MissingTool."""
+async def measure_engine_bound(
+    scenario: Scenario, testnet: ResolvedTestnet, *, workers: int, engine_path: str = ""
+) -> EngineBound:
+    """Measure; takes about four seconds. `engine_path`: as for `find_anvil`. Raises EngineFailure, MissingTool."""
     cores = usable_cores()
     engines = min(cores, len(testnet.rollups))
     rollups = max(engines, min(scenario.workload.legs, len(testnet.rollups)))
     lists = await asyncio.to_thread(_transactions, scenario, testnet, rollups, workers)
-    binary = await asyncio.to_thread(find_anvil)
+    binary = await asyncio.to_thread(find_anvil, engine_path)
     with tempfile.TemporaryDirectory(prefix="lockstep-bound-") as folder:
         started: list[AnvilEngine] = []
         try:
@@ -129,7 +131,11 @@ async def measure_engine_bound(scenario: Scenario, testnet: ResolvedTestnet, *, 
 def _transactions(
     scenario: Scenario, testnet: ResolvedTestnet, rollups: int, workers: int
 ) -> list[list[tuple[bytes, Transaction]]]:
-    """Decoded legs for each of the first `rollups` rollups, in order, of a load of the scenario's kind."""
+    """Decoded legs for each of the first `rollups` rollups, in order, of a load of the scenario's kind.
+
+    As many for each: an engine that ended early would make the bound look lower than it is.
+    """
+    scenario = replace(scenario, workload=replace(scenario.workload, popularity="uniform"))
     setup = load_setup(scenario, testnet, rollups=rollups, stream=CALIBRATION_STREAM)
     bundles = LEGS_PER_ENGINE * rollups // scenario.workload.legs
     # Spread like the load itself, so that a workload that looks at times finds them as usual.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from coordinator.collect.collector import Collector
 from coordinator.collect.join import NEVER, SentBundles
 from coordinator.stages.progress import Interrupt, Observer, Progress
-from coordinator.workload.arrivals import Times
+from coordinator.stages.schedule import Schedule
 from coordinator.workload.dispatcher import Dispatcher, Standing
 from coordinator.workload.generator import NS_PER_S, Generator, StreamOpener
 from coordinator.workload.phase import Phase, Planner
@@ -35,8 +35,7 @@ class PreparedPhase:
 
     phase: Phase
     signed: Presigned
-    length_ns: int
-    rate_per_s: float
+    schedule: Schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +49,7 @@ class FinishedPhase:
     @property
     def end_ns(self) -> int:
         """End of its schedule."""
-        return self.start_ns + self.prepared.length_ns
+        return self.start_ns + self.prepared.schedule.length_ns
 
 
 @dataclass(slots=True)
@@ -87,14 +86,14 @@ class LoadDriver:
     _signed: PreparedPhase | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def prepare(self, due_ns: Times, *, length_ns: int, rate_per_s: float) -> PreparedPhase:
+    async def prepare(self, schedule: Schedule) -> PreparedPhase:
         """Plan and sign a phase. Raises Unavailable when no lane is left."""
         begin_s = time.perf_counter()
-        phase = self.planner.plan(due_ns)
+        phase = self.planner.plan(schedule.due_ns)
         self.observer.stage(f"signing {len(phase):,} bundles")
         signed = await asyncio.to_thread(self.signing.sign, phase.unsigned)
         self.presign_s += time.perf_counter() - begin_s
-        return PreparedPhase(phase=phase, signed=signed, length_ns=length_ns, rate_per_s=rate_per_s)
+        return PreparedPhase(phase=phase, signed=signed, schedule=schedule)
 
     def on_item(self, node: str, item: TraceItem) -> None:
         """Hand this to the collector: it wakes whoever waits, and finds lanes that broke."""
@@ -211,7 +210,7 @@ class _Ticker:
             Progress(
                 elapsed_s=(now_ns - self._begin_ns) / NS_PER_S,
                 remaining_s=max(0.0, (self._finished.end_ns - now_ns) / NS_PER_S),
-                rate_per_s=self._finished.prepared.rate_per_s,
+                rate_per_s=self._finished.prepared.schedule.rate_at(now_ns - self._finished.start_ns),
                 due=dispatcher.reached + sum(len(other.due_ns) for other in self._earlier),
                 sent=sent + sum(other.accepted for other in self._earlier),
                 accepted=dispatcher.accepted + sum(other.accepted for other in self._earlier),

@@ -7,6 +7,7 @@ import numpy as np
 
 from coordinator.spec.scenario import LoadTable
 from coordinator.workload.arrivals import NS_PER_S, Segment, Times, arrival_times, trace_times
+from nodes.model.errors import InvalidScenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,10 @@ class Schedule:
     length_ns: int
     phases: tuple[RatePhase, ...]
 
+    def rate_at(self, time_ns: int) -> float:
+        """Rate at a time after the start of the schedule; after its end the last one."""
+        return next((phase.rate_per_s for phase in self.phases if time_ns < phase.end_ns), self.phases[-1].rate_per_s)
+
 
 def steady_schedule(rate_per_s: float, duration_s: float, arrivals: str, rng: np.random.Generator) -> Schedule:
     """One rate; also one step of a sweep."""
@@ -38,6 +43,12 @@ def load_schedule(load: LoadTable, *, scenario_folder: Path, rng: np.random.Gene
         due_ns = trace_times(scenario_folder / load.trace)
         # Up to the end of the last second that has a bundle in it.
         length_ns = (int(due_ns[-1]) // NS_PER_S + 1) * NS_PER_S
+        cut_s = load.warmup_s + load.cooldown_s
+        if length_ns <= cut_s * NS_PER_S:
+            raise InvalidScenario(
+                f"[load] warmup_s + cooldown_s = {cut_s:g} leave nothing of the {length_ns / NS_PER_S:g} s "
+                f"of {load.trace} to measure; cut less"
+            )
         rate = len(due_ns) * NS_PER_S / length_ns
         return Schedule(
             due_ns=due_ns,

@@ -53,7 +53,7 @@ def explain_bundle(directory: Path, wanted: str) -> str:
     lines = _heading(bundle)
     lines += _timeline(bundle, mine)
     lines += _durations(bundle, mine)
-    lines += [f"  leg {leg['leg_index']} on {leg['rollup']}: {_fate(leg)}" for leg in mine]
+    lines += [f"  leg {leg['leg_index'] + 1} on {leg['rollup']}: {_fate(leg)}" for leg in mine]
     lines += _surroundings(run, document, bundle, mine)
     return "\n".join(lines)
 

@@ -52,6 +52,11 @@ async def run_sweep(state: RunState, driver: LoadDriver, start: Starter) -> list
     results: list[StepResult] = []
     rate = load.sweep_start_per_s or load.rate_per_s
     while rate and len(results) < MAX_STEPS and not state.interrupt.is_set:
+        if not driver.planner.lanes:
+            state.problems.append(
+                f"the sweep ended before {rate:,.0f}/s: a bundle of every lane was dropped or had a leg skipped"
+            )
+            break
         result = await _step(state, driver, start, rate)
         results.append(result)
         state.observer.stage(
@@ -79,7 +84,7 @@ def next_rate(results: list[StepResult], *, factor: float) -> float:
 async def _step(state: RunState, driver: LoadDriver, start: Starter, rate_per_s: float) -> StepResult:
     load = state.scenario.load
     schedule = steady_schedule(rate_per_s, load.sweep_step_s, load.arrivals, state.rng)
-    prepared = await driver.prepare(schedule.due_ns, length_ns=schedule.length_ns, rate_per_s=rate_per_s)
+    prepared = await driver.prepare(schedule)
     start_ns = start.now()
     state.phases.append(SentPhase(rate_per_s=rate_per_s, start_ns=start_ns, end_ns=start_ns + schedule.length_ns))
     state.observer.stage(f"step: {rate_per_s:,.0f}/s for {load.sweep_step_s:g} s")
@@ -95,7 +100,7 @@ def _judge(state: RunState, driver: LoadDriver, finished: FinishedPhase) -> Step
     resolved = (executed_ns >= 0).all(axis=1)
     last_ns = executed_ns.max(axis=1)
     bound_ns = state.scenario.load.p99_bound_ms * _NS_PER_MS
-    begin_ns = finished.start_ns + round(SETTLE_SHARE * finished.prepared.length_ns)
+    begin_ns = finished.start_ns + round(SETTLE_SHARE * finished.prepared.schedule.length_ns)
     judged = sent.due_ns >= begin_ns
     in_time = resolved & (last_ns <= finished.end_ns + bound_ns)
     due = int(judged.sum())
@@ -105,4 +110,4 @@ def _judge(state: RunState, driver: LoadDriver, finished: FinishedPhase) -> Step
     used = np.array([at != 0 for at in finished.dispatcher.accepted_ns], dtype=np.bool_) | resolved
     driver.hand_on(finished, used=used)
     sustained = share >= SUSTAINED_SHARE and p99_ms <= state.scenario.load.p99_bound_ms
-    return StepResult(rate_per_s=finished.prepared.rate_per_s, share=share, p99_ms=p99_ms, sustained=sustained)
+    return StepResult(rate_per_s=finished.prepared.schedule.rate_at(0), share=share, p99_ms=p99_ms, sustained=sustained)

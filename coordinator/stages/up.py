@@ -6,7 +6,6 @@ No load is sent; that is `bench`. Keys that are printed follow from the scenario
 import asyncio
 import json
 import signal
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,10 +17,12 @@ from rich.live import Live
 from rich.table import Table
 
 from coordinator.launch import LaunchOptions, RunningTestnet, launcher_named, load_endpoints
+from coordinator.launch.running import NODES_FOLDER
 from coordinator.spec import ResolvedTestnet, Scenario, load_testnet, resolve
 from coordinator.stages.live import LiveView, table_of
 from nodes.evm.genesis import PREDEPLOYED
 from nodes.host import new_event_loop
+from nodes.model.errors import InvalidInput
 from nodes.model.ids import hex_of
 from nodes.model.json_form import to_json
 
@@ -49,24 +50,30 @@ def run_up(
     assert (scenario is None) != (resume is None), "either a scenario or a directory to resume"
     if resume is not None:
         testnet, directory = load_testnet(resume), resume
+        if not (resume / NODES_FOLDER).is_dir():
+            own = resume / "testnet"
+            hint = f"; that of this run is in {own}" if (own / NODES_FOLDER).is_dir() else ""
+            raise InvalidInput(f"{resume} holds no stopped testnet: it has no folder {NODES_FOLDER}/{hint}")
     else:
         assert scenario is not None
         testnet = resolve(scenario)
         directory = directory or new_directory(f"up-{scenario.name}")
     if launcher:
         testnet = replace(testnet, launcher=launcher)
-    stage = _Up(testnet, directory, options or LaunchOptions(), as_json=as_json, console=console or Console())
+    # Nobody reads its traces, and a testnet that runs for days would fill the disk with them.
+    options = replace(options or LaunchOptions(), trace=False)
+    stage = _Up(testnet, directory, options, as_json=as_json, console=console or Console())
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(stage.run())
 
 
 def new_directory(name: str) -> Path:
     """A directory of a run that starts now: runs/NAME-DATE-TIME, made."""
-    directory = RUNS / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    first = directory = RUNS / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     number = 1
     while directory.exists():
         number += 1
-        directory = directory.with_name(f"{directory.name.partition('_')[0]}_{number}")
+        directory = first.with_name(f"{first.name}_{number}")
     directory.mkdir(parents=True)
     return directory
 
@@ -90,7 +97,7 @@ class _Up:
                 self._console.print(f"[dim]{message}[/dim]")
 
             self._options = replace(self._options, progress=progress)
-        launcher = launcher_named(self._testnet.launcher)
+        launcher = launcher_named(self._testnet.launcher, ray_address=self._options.ray_address)
         async with launcher.start(self._testnet, self._directory, self._options) as running:
             # Set after the start: Ray installs a handler of its own for SIGTERM.
             stopping = asyncio.Event()
@@ -155,9 +162,19 @@ class _Up:
 
 
 def contract_addresses(testnet: ResolvedTestnet) -> dict[str, str]:
-    """Name to address of what stands on every rollup: Lockstep's contracts and the scenario's own."""
-    placed: Mapping[str, bytes] = {item.artifact: item.address for item in testnet.contracts}
-    return {name: hex_of(address) for name, address in {**PREDEPLOYED, **placed}.items()}
+    """Name to address of what stands on every rollup: Lockstep's contracts and the scenario's own.
+
+    Those have the names of their artifacts, from the second of a name on with a number: Vault, Vault-2.
+    """
+    named: dict[str, bytes] = dict(PREDEPLOYED)
+    for item in testnet.contracts:
+        stem = name = Path(item.artifact).stem
+        number = 1
+        while name in named:
+            number += 1
+            name = f"{stem}-{number}"
+        named[name] = item.address
+    return {name: hex_of(address) for name, address in named.items()}
 
 
 def description(running: RunningTestnet) -> dict[str, Any]:

@@ -55,7 +55,8 @@ async def run_verify(directory: Path, *, say: Callable[[str], None] = lambda tex
     testnet = load_testnet(directory)
     blocks = [_Block(block=block, trees=BlockTrees(block.contents)) for block in await asyncio.to_thread(_read, run)]
     say(f"{len(blocks):,} sequenced blocks, {len(testnet.rollups)} rollups")
-    redone = await _redo_all(run, testnet, blocks, say)
+    document = run.read_run()
+    redone = await _redo_all(run, testnet, blocks, say, is_whole=document.get("drained_ns") is not None)
     problems = [problem for found in redone.values() for problem in found.problems]
     total = sum(found.blocks for found in redone.values())
     legs = sum(found.legs for found in redone.values())
@@ -66,7 +67,6 @@ async def run_verify(directory: Path, *, say: Callable[[str], None] = lambda tex
         "rederivation_matches": Verdict(ok=not problems, detail=detail).to_json(),
         "bundle_order_equal": bundle_order_equal(item.block for item in blocks).to_json(),
     }
-    document = run.read_run()
     document["invariants"] = {**document.get("invariants", {}), **verdicts}
     run.write_run(document)
     return verdicts
@@ -77,8 +77,14 @@ def _read(run: RunDirectory) -> list[SequencedBlock]:
 
 
 async def _redo_all(
-    run: RunDirectory, testnet: ResolvedTestnet, blocks: Sequence[_Block], say: Callable[[str], None]
+    run: RunDirectory,
+    testnet: ResolvedTestnet,
+    blocks: Sequence[_Block],
+    say: Callable[[str], None],
+    *,
+    is_whole: bool,
 ) -> dict[str, _Redone]:
+    """`is_whole`: everything was resolved before the log was copied, so that no leg may stand after its end."""
     backend = BACKENDS[testnet.backend]
     check_finality = backend.verifier(testnet.finality_options)
     binary = await asyncio.to_thread(find_anvil)
@@ -94,7 +100,7 @@ async def _redo_all(
             )
             try:
                 redoing = _Redoing(testnet, rollup, engine, decode, check_finality, recorded)
-                results[rollup.name] = await redoing.run(blocks)
+                results[rollup.name] = await redoing.run(blocks, is_whole=is_whole)
             finally:
                 await engine.stop()
             found = results[rollup.name]
@@ -142,7 +148,7 @@ class _Redoing:
         self._head: tuple[int, bytes, bytes] | None = None
         """(number, hash, state root) once a block was built."""
 
-    async def run(self, blocks: Sequence[_Block]) -> _Redone:
+    async def run(self, blocks: Sequence[_Block], *, is_whole: bool) -> _Redone:
         """Go through the log; stops at the first height that differs, since all later ones follow from it."""
         chain_id = self._testnet.params.sequencer_chain_id
         parent, parent_time_ns = genesis_ref(chain_id), 0
@@ -166,7 +172,18 @@ class _Redoing:
         # A comparison with nothing would always succeed.
         silent = [node for node, trace in self._recorded.items() if not trace.executed]
         self._found.problems += [f"{node} recorded no height" for node in silent]
+        if is_whole and not self._found.problems:
+            self._found.problems += self._beyond(blocks[-1].block.header.height if blocks else 0)
         return self._found
+
+    def _beyond(self, end: int) -> list[str]:
+        """Nodes that executed legs at heights that the log does not have: it was cut short."""
+        problems = []
+        for node, trace in self._recorded.items():
+            later = [at for at, block in trace.executed.items() if at > end and (block.statuses or block.drop_reasons)]
+            if later:
+                problems.append(f"{node} executed legs at height {min(later)}, the log ends at height {end}")
+        return problems
 
     async def _execute(self, derived: Derived) -> None:
         if not derived.admitted:

@@ -5,6 +5,9 @@ later. The work is cut into chunks of consecutive bundles; the result does not d
 """
 
 import multiprocessing
+import multiprocessing.connection
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -16,7 +19,7 @@ from numpy.typing import NDArray
 
 from coordinator.workload.base import Calls, LegCall
 from nodes.model.bundle import BUNDLE_VERSION, Bundle, Leg, Trailer
-from nodes.model.ids import HASH_BYTES, Address, RollupId, rollup_id_of
+from nodes.model.ids import Address, RollupId, rollup_id_of
 from nodes.rules.bundle import bundle_hash
 from nodes.rules.hashes import keccak256, sha256
 from nodes.rules.payload import UnsignedTransaction, address_of, sign
@@ -216,14 +219,18 @@ _worker: _Signing | None = None
 
 def _start_worker(signers: Signers) -> None:
     global _worker  # noqa: PLW0603 - see _worker
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker = _Signing(signers)
+
+
+def _end_with_parent() -> None:
+    """A pool's workers wait for tasks for ever, also when the process that would send them was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def _sign_in_worker(chunk: _Chunk) -> _Signed:
     assert _worker is not None, "the pool runs its initializer first"
     return _worker.sign(chunk)
-
-
-def hash_rows(hashes: bytes) -> NDArray[np.void]:
-    """Concatenated 32-byte hashes as an array of fixed-size values."""
-    return np.frombuffer(hashes, dtype=np.dtype((np.void, HASH_BYTES)))

@@ -7,7 +7,7 @@ somebody's outgoing connection at the moment the node comes back, and then nobod
 import json
 import random
 import socket
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,11 +33,18 @@ class PortBook:
         if self._path.exists():
             self._ports = _read(self._path)
 
-    def reserve(self, uses: Iterable[str], *, wanted: int = 0) -> dict[str, int]:
+    def reserve(self, uses: Sequence[str], *, wanted: int = 0) -> dict[str, int]:
         """The port of each use; `wanted` is taken where it is not 0, otherwise one is chosen and kept.
 
-        A chosen port is held (bound, not listening) until `release`. Raises Unavailable where none can be found.
+        A chosen port is held (bound, not listening) until `release`. Raises Unavailable where none can be found,
+        InvalidInput where the node has another port than `wanted` already.
         """
+        for use in uses:
+            if wanted and self._ports.get(use, wanted) != wanted:
+                raise InvalidInput(
+                    f"{self._path} has port {self._ports[use]} for {use}, and port {wanted} is wanted; a node keeps "
+                    "its ports for life: ask for that one, or delete the file"
+                )
         missing = [use for use in uses if use not in self._ports]
         for use in missing:
             if wanted:

@@ -78,8 +78,11 @@ class Chain:
         self._recovery: _Recovery | None = None
         last = journal.last()
         self._place = self._genesis if last is None else Place(last.ref, last.time_ns)
-        if last is not None:
-            self._tracker.executed(last.height, BlockHead(number=last.number, hash=last.hash))
+        for level in (Commitment.FINAL, Commitment.FIRM, Commitment.SOFT):
+            row = journal.last_at_level(level)
+            if row is not None:
+                self._tracker.executed(row.height, BlockHead(number=row.number, hash=row.hash))
+                self._tracker.raised(row.height, level)
 
     @property
     def height(self) -> Height:
@@ -185,6 +188,10 @@ class Chain:
         self._recovery = _Recovery(checkpoint_height=restored, until=until, started_ns=started_ns)
         self._finish_recovery(restored)
 
+    def set_back(self, height: Height) -> None:
+        """The engine was set back to a settled height; a recovery that only had to come so far is over."""
+        self._finish_recovery(height)
+
     def _finish_recovery(self, height: Height) -> None:
         recovery = self._recovery
         if recovery is None or height < recovery.until:
@@ -232,6 +239,7 @@ class Chain:
             hash=tip.hash,
             block=None if executed is None else block_of(tip.height, executed, work.derived),
             left_out=pack_left_out(executed.outcomes if executed is not None else (), work.derived),
+            level=work.commitment,
         )
 
     def _trace(

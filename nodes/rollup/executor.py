@@ -96,6 +96,7 @@ class Executor:
                 case RewindTo():
                     self._chain.rewind(item.place, comes_again=False)
                     await self.rewind(item.place)
+                    self._chain.set_back(self._tip.height)
                 case Wake():
                     pass
             interrupt()

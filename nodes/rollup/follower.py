@@ -42,6 +42,8 @@ DENSE_LOCATOR_ENTRIES = 16
 """Newest places named one by one; older ones at doubling distances."""
 MIN_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 2.0
+SILENCE_S = 30.0
+"""A source that says nothing for so long is left for the next one: more than twice the longest block interval."""
 
 _log = logging.getLogger(__name__)
 
@@ -170,7 +172,14 @@ class Follower:
 
     async def _read(self, sequencer: Sequencer) -> None:
         async with closing(sequencer.follow(self.locator(), self._rollup_id)) as events:
-            async for event in events:
+            while True:
+                try:
+                    async with asyncio.timeout(SILENCE_S):
+                        event = await anext(events)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError:
+                    raise Unavailable(f"it sent nothing for {SILENCE_S:g} s") from None
                 received_ns = self._clock.monotonic_ns()
                 if self._decode_ahead is not None and isinstance(event, BlockSequenced):
                     self._cpu.add_ns("derive", await self._decode_ahead.decode(event.block))

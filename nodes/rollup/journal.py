@@ -15,15 +15,16 @@ from typing import NamedTuple
 
 from nodes.model.errors import InvalidInput
 from nodes.model.ids import HeaderHash, Height
-from nodes.model.sequenced_block import BlockRef
+from nodes.model.sequenced_block import BlockRef, Commitment
 from nodes.rollup.key_table import entry_count, heights_in_segment
 from nodes.rollup.records import HeightRecord, IndexedBlock
 
+_FORMAT = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS identity (value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS heights (
     height INTEGER PRIMARY KEY, header_hash BLOB NOT NULL, time_ns INTEGER NOT NULL,
-    number INTEGER NOT NULL, hash BLOB NOT NULL, left_out BLOB NOT NULL);
+    number INTEGER NOT NULL, hash BLOB NOT NULL, left_out BLOB NOT NULL, level INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS blocks (
     number INTEGER PRIMARY KEY, height INTEGER NOT NULL, hash BLOB NOT NULL, parent_hash BLOB NOT NULL,
     state_root BLOB NOT NULL, timestamp_s INTEGER NOT NULL, gas_used INTEGER NOT NULL,
@@ -84,9 +85,16 @@ class Journal:
         kept = self._db.execute("SELECT value FROM identity").fetchone()
         if kept is None:
             self._db.execute("INSERT INTO identity VALUES (?)", (identity,))
+            self._db.execute(f"PRAGMA user_version = {_FORMAT}")
         elif kept[0] != identity:
             self._db.close()
             raise InvalidInput(f"{path} is of another rollup, testnet or genesis; give the node a directory of its own")
+        (found,) = self._db.execute("PRAGMA user_version").fetchone()
+        if found != _FORMAT:
+            self._db.close()
+            raise InvalidInput(
+                f"{path} has format {found}; this build reads {_FORMAT}: delete the node's directory, it is made again"
+            )
 
     def close(self) -> None:
         """Release the file. Idempotent."""
@@ -97,8 +105,16 @@ class Journal:
         self._db.execute("BEGIN")
         try:
             self._db.execute(
-                "INSERT OR REPLACE INTO heights VALUES (?, ?, ?, ?, ?, ?)",
-                (record.height, record.header_hash, record.time_ns, record.number, record.hash, record.left_out),
+                "INSERT OR REPLACE INTO heights VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    record.height,
+                    record.header_hash,
+                    record.time_ns,
+                    record.number,
+                    record.hash,
+                    record.left_out,
+                    record.level,
+                ),
             )
             if record.block is not None:
                 self._insert_block(record.block)
@@ -150,6 +166,10 @@ class Journal:
     def last(self) -> HeightRow | None:
         """The newest height."""
         return self._height_row("ORDER BY height DESC LIMIT 1", ())
+
+    def last_at_level(self, level: Commitment) -> HeightRow | None:
+        """The newest height that was promised at least so firmly when it was executed."""
+        return self._height_row("WHERE level >= ? ORDER BY height DESC LIMIT 1", (level,))
 
     def at(self, height: int) -> HeightRow | None:
         """One height."""

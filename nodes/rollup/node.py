@@ -36,6 +36,7 @@ from nodes.rollup.journal import Journal
 from nodes.rollup.pending import PendingPool
 from nodes.rollup.records import IndexedBlock
 from nodes.rollup.restore import restore
+from nodes.rollup.session import EngineLost, Over, Rewound, Stopped, run_until_over
 from nodes.rules.derivation import Decode, Derivation
 from nodes.rules.finality import VerifyFinality
 from nodes.rules.hashes import sha256
@@ -49,28 +50,6 @@ MAX_FRUITLESS_RECOVERIES = 5
 """Engines lost one after the other without one new height: then the fault is not the engine's bad luck."""
 
 _log = logging.getLogger(__name__)
-
-
-class _Over(Exception):
-    """Ends a session; the node goes on from what it says."""
-
-
-class _Stopped(_Over):
-    """`stop` was called."""
-
-
-class _EngineLost(_Over):
-    """The engine ended or failed; its state is unknown."""
-
-
-class _Rewound(_Over):
-    """Go back to a place that was settled."""
-
-    def __init__(self, place: Place, *, comes_again: bool, from_checkpoint: bool) -> None:
-        super().__init__(place.ref.height)
-        self.place = place
-        self.comes_again = comes_again
-        self.from_checkpoint = from_checkpoint
 
 
 class RollupNode:
@@ -132,7 +111,7 @@ class RollupNode:
         self._derivation = self._new_derivation()
         self._derivable_from = Height(0)
         self._queue: asyncio.Queue[Work] = asyncio.Queue(QUEUE_HEIGHTS)
-        self._requested: tuple[_Rewound, asyncio.Future[None]] | None = None
+        self._requested: tuple[Rewound, asyncio.Future[None]] | None = None
 
     # For users' JSON-RPC.
 
@@ -261,9 +240,9 @@ class RollupNode:
             over = await self._session()
             started_ns = self._clock.monotonic_ns()
             chain = self._opened()
-            if isinstance(over, _Stopped):
+            if isinstance(over, Stopped):
                 return
-            if isinstance(over, _Rewound):
+            if isinstance(over, Rewound):
                 await self._go_back(over, started_ns)
                 continue
             fruitless = 0 if chain.height > best or self._was_killed else fruitless + 1
@@ -276,49 +255,45 @@ class RollupNode:
             _log.warning("%s lost its engine at height %d: %s", self.name, chain.height, over)
             await self._restore(limit=None, started_ns=started_ns)
 
-    async def _session(self) -> _Over:
+    async def _session(self) -> Over:
         """Follow and execute until something ends it; what did."""
-        chain, executor = self._opened(), self._executor
+        executor = self._executor
         assert executor is not None, "a session has an engine"
         self._queue = asyncio.Queue(QUEUE_HEIGHTS)
+        if self._requested is not None:
+            self._queue.put_nowait(Wake())  # asked for between sessions: there may be no height for long
         follower = self._new_follower(executor.tip.place)
         self._follower = follower
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._follow(follower), name=f"{self.name} follower")
-                group.create_task(self._execute(executor), name=f"{self.name} executor")
-                group.create_task(self._watch_engine(executor.engine), name=f"{self.name} engine")
-                group.create_task(self._watch_stop(), name=f"{self.name} stop")
-                if not chain.recovering:
-                    self._ready.set()
-        except BaseExceptionGroup as group_error:
-            overs, others = group_error.split(_Over)
-            if others is not None:
-                raise others.exceptions[0] if len(others.exceptions) == 1 else others from None
-            assert overs is not None, "a group that failed has failures"
-            return _weightiest([error for error in overs.exceptions if isinstance(error, _Over)])
-        raise AssertionError("sessions end by an exception")
+        parts = {
+            f"{self.name} follower": self._follow(follower),
+            f"{self.name} executor": self._execute(executor),
+            f"{self.name} engine": self._watch_engine(executor.engine),
+            f"{self.name} stop": self._watch_stop(),
+        }
+        if not self._opened().recovering:
+            self._ready.set()
+        return await run_until_over(parts)
 
     async def _follow(self, follower: Follower) -> None:
         try:
             await follower.run()
         except TooFarBack as error:
-            raise _Rewound(error.place, comes_again=False, from_checkpoint=True) from error
+            raise Rewound(error.place, comes_again=False, from_checkpoint=True) from error
 
     async def _execute(self, executor: Executor) -> None:
         try:
             await executor.run(self._queue, self._derivation, self._between_heights)
         except EngineFailure as error:
-            raise _EngineLost(str(error)) from error
+            raise EngineLost(str(error)) from error
         except OutOfWindow as error:
-            raise _Rewound(error.place, comes_again=False, from_checkpoint=True) from error
+            raise Rewound(error.place, comes_again=False, from_checkpoint=True) from error
 
     async def _watch_engine(self, engine: EngineProcess) -> None:
-        raise _EngineLost(await engine.wait_ended())
+        raise EngineLost(await engine.wait_ended())
 
     async def _watch_stop(self) -> None:
         await self._stopping.wait()
-        raise _Stopped
+        raise Stopped
 
     def _between_heights(self) -> None:
         if self._requested is not None:
@@ -337,12 +312,12 @@ class RollupNode:
         if self._requested is not None or self._ended:
             raise Unavailable(f"{self.name} is rewinding already or has ended")
         done = asyncio.get_running_loop().create_future()
-        self._requested = (_Rewound(place, comes_again=True, from_checkpoint=False), done)
+        self._requested = (Rewound(place, comes_again=True, from_checkpoint=False), done)
         if not self._queue.full():
             self._queue.put_nowait(Wake())
         await done
 
-    async def _go_back(self, over: _Rewound, started_ns: int) -> None:
+    async def _go_back(self, over: Rewound, started_ns: int) -> None:
         chain, executor = self._opened(), self._executor
         assert executor is not None, "sessions have one"
         until = chain.height
@@ -482,9 +457,3 @@ class RollupNode:
         if self._engine is None or executor is None or executor.tip.number < self.index.head.number:
             raise Unavailable(f"{self.name} restores its execution engine; try again soon")
         return self._engine
-
-
-def _weightiest(overs: Sequence[_Over]) -> _Over:
-    """Several tasks may end a session in the same step: stopping comes first, then going back, then a lost engine."""
-    order = (_Stopped, _Rewound, _EngineLost)
-    return min(overs, key=lambda over: order.index(type(over)))

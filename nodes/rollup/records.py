@@ -12,6 +12,7 @@ from typing import NamedTuple
 from nodes.model.bundle import Trailer
 from nodes.model.execution import Derived, DropReason, ExecutedBlock, Outcome, SkipReason, Status
 from nodes.model.ids import HASH_BYTES, BundleHash, Height, TxHash
+from nodes.model.sequenced_block import Commitment
 from nodes.rules import rlp
 from nodes.rules.payload import trailer_of
 
@@ -136,6 +137,8 @@ class HeightRecord:
     """Where the derived list was not empty."""
     left_out: bytes
     """Skipped and dropped payloads, packed; see `unpack_left_out`."""
+    level: Commitment
+    """How firmly the height was promised when it was executed."""
 
 
 def block_of(height: Height, executed: ExecutedBlock, derived: Derived) -> IndexedBlock:

@@ -6,7 +6,7 @@ what it was told is durable stays so.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -52,6 +52,8 @@ class OrderRules:
     mempool_bundles_max: int
     dedup_heights: int
     """Heights during which the bytes of a sequenced submission are not taken again."""
+    max_payloads: Mapping[RollupId, int]
+    """By rollup, the most payloads of one block; its readers drop what stands behind them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +83,13 @@ def placed_bytes(bundle: Bundle) -> int:
     return payloads + row_bytes(len(bundle.legs)) * len({leg.rollup_id for leg in bundle.legs})
 
 
-def flaw_of(bundle: Bundle, *, rollup_ids: frozenset[RollupId], block_bytes_max: int) -> str:
-    """Why the sequencer refuses a well-formed bundle; empty where it takes it. Payloads stay opaque."""
+def flaw_of(bundle: Bundle, *, max_payloads: Mapping[RollupId, int], block_bytes_max: int) -> str:
+    """Why the sequencer refuses a well-formed bundle; empty where it takes it. Payloads stay opaque.
+
+    `max_payloads` has every rollup of the testnet.
+    """
     for index, leg in enumerate(bundle.legs):
-        if leg.rollup_id not in rollup_ids:
+        if leg.rollup_id not in max_payloads:
             return f"leg {index}: unknown rollup {hex_of(leg.rollup_id)}; the sequencer's status lists the known ones"
         if not leg.payload:
             return f"leg {index}: the payload is empty; it must be a signed transaction"
@@ -92,7 +97,19 @@ def flaw_of(bundle: Bundle, *, rollup_ids: frozenset[RollupId], block_bytes_max:
     if size > block_bytes_max:
         # It could never be placed, since a bundle goes into one block entirely.
         return str(LimitExceeded(limit="block_bytes_max", value=size, maximum=block_bytes_max))
+    for rollup_id, count in _counts_of(bundle).items():
+        if count > max_payloads[rollup_id]:
+            limit = f"max_payloads of rollup {hex_of(rollup_id)}"
+            return str(LimitExceeded(limit=limit, value=count, maximum=max_payloads[rollup_id]))
     return ""
+
+
+def _counts_of(bundle: Bundle) -> dict[RollupId, int]:
+    """Payloads by rollup."""
+    counts: dict[RollupId, int] = {}
+    for leg in bundle.legs:
+        counts[leg.rollup_id] = counts.get(leg.rollup_id, 0) + 1
+    return counts
 
 
 class LazyOrder:
@@ -105,6 +122,9 @@ class LazyOrder:
         self._tip_time_ns = head_time_ns
         self._queue: deque[Submission] = deque()
         self._pending_bytes = 0
+        self._pending_payloads: dict[RollupId, int] = {}
+        self._full_rollups = 0
+        """Rollups with as many payloads pending as a block may hold."""
         self._next_sequence = 1
         self._durable_height = head.height
         self._seen: dict[SubmissionHash, Height] = {}
@@ -146,8 +166,8 @@ class LazyOrder:
 
     @property
     def is_full(self) -> bool:
-        """A block's worth of bytes is pending."""
-        return self._pending_bytes >= self._rules.block_bytes_max
+        """A block's worth is pending: of bytes, or of some rollup's payloads."""
+        return self._pending_bytes >= self._rules.block_bytes_max or self._full_rollups > 0
 
     @property
     def is_held(self) -> bool:
@@ -215,27 +235,55 @@ class LazyOrder:
             self._by_height.pop()
         self._seen.update(dict.fromkeys([submission.hash for submission in returned], _PENDING))
         self._queue.extendleft(reversed(returned))
-        self._pending_bytes += sum([submission.size_bytes for submission in returned])
+        for submission in returned:
+            self._count_pending(submission)
         self._tip = to
         self._durable_height = to.height
 
     def _enqueue(self, submission: Submission) -> None:
         self._queue.append(submission)
-        self._pending_bytes += submission.size_bytes
+        self._count_pending(submission)
         self._next_sequence = submission.sequence + 1
         self._seen[submission.hash] = _PENDING
 
+    def _count_pending(self, submission: Submission) -> None:
+        self._pending_bytes += submission.size_bytes
+        for leg in submission.bundle.legs:
+            count = self._pending_payloads.get(leg.rollup_id, 0) + 1
+            self._pending_payloads[leg.rollup_id] = count
+            self._full_rollups += count == self._max_payloads(leg.rollup_id)
+
+    def _count_taken(self, submission: Submission) -> None:
+        self._pending_bytes -= submission.size_bytes
+        for leg in submission.bundle.legs:
+            count = self._pending_payloads[leg.rollup_id]
+            self._pending_payloads[leg.rollup_id] = count - 1
+            self._full_rollups -= count == self._max_payloads(leg.rollup_id)
+
     def _take(self) -> list[Submission]:
         """From the front, whole bundles only. Strictly in order: a smaller one behind does not overtake."""
-        room = self._rules.block_bytes_max
+        room_bytes = self._rules.block_bytes_max
+        placed: dict[RollupId, int] = {}
         taken: list[Submission] = []
-        # One that was accepted under a larger block_bytes_max, before a restart, gets a block of its own.
-        while self._queue and (self._queue[0].size_bytes <= room or not taken):
-            submission = self._queue.popleft()
-            room -= submission.size_bytes
-            taken.append(submission)
-        self._pending_bytes -= self._rules.block_bytes_max - room
+        while self._queue:
+            submission = self._queue[0]
+            counts = _counts_of(submission.bundle)
+            fits = submission.size_bytes <= room_bytes and all(
+                placed.get(at, 0) + count <= self._max_payloads(at) for at, count in counts.items()
+            )
+            # One that was accepted under larger limits, before a restart, gets a block of its own.
+            if not fits and taken:
+                break
+            room_bytes -= submission.size_bytes
+            for at, count in counts.items():
+                placed[at] = placed.get(at, 0) + count
+            self._count_taken(submission)
+            taken.append(self._queue.popleft())
         return taken
+
+    def _max_payloads(self, rollup_id: RollupId) -> int:
+        """Of a block; one for a rollup that was of the testnet before a restart only."""
+        return self._rules.max_payloads.get(rollup_id, 1)
 
     def _remember(self, height: Height, hashes: tuple[SubmissionHash, ...]) -> None:
         self._by_height.append((height, hashes))

@@ -68,15 +68,15 @@ class Config:
         if self.signing_key:
             key_of(self.signing_key)
 
-    @property
-    def order_rules(self) -> OrderRules:
-        """The bounds as the pure rule takes them."""
+    def order_rules(self, testnet: TestnetParams) -> OrderRules:
+        """The bounds, and those of the testnet's rollups, as the pure rule takes them."""
         return OrderRules(
             block_interval_ns=self.block_interval_ms * _NS_PER_MS,
             block_bytes_max=self.block_bytes_max,
             mempool_bytes_max=self.mempool_bytes_max,
             mempool_bundles_max=self.mempool_bundles_max,
             dedup_heights=self.dedup_heights,
+            max_payloads={params.rollup_id: params.max_payloads for params in testnet.rollups},
         )
 
 
@@ -110,7 +110,7 @@ class LazySequencer:
             raise InvalidScenario("[backend] signing_key is empty; the resolved testnet must hold the sequencer's key")
         self._config = config
         self._testnet = testnet
-        self._rollup_ids = frozenset(params.rollup_id for params in testnet.rollups)
+        self._rules = config.order_rules(testnet)
         self._directory = directory
         self._clock = clock
         self._tracer = tracer
@@ -213,7 +213,7 @@ class LazySequencer:
     def _continue_chain(self, log: BlockLog) -> LazyChain:
         return LazyChain(
             log,
-            rules=self._config.order_rules,
+            rules=self._rules,
             testnet=self._testnet,
             key=key_of(self._config.signing_key),
             clock=self._clock,
@@ -234,7 +234,9 @@ class LazySequencer:
             if not duplicate:
                 try:
                     bundle = bundle_from_bytes(data)
-                    reason = flaw_of(bundle, rollup_ids=self._rollup_ids, block_bytes_max=self._config.block_bytes_max)
+                    reason = flaw_of(
+                        bundle, max_payloads=self._rules.max_payloads, block_bytes_max=self._rules.block_bytes_max
+                    )
                 except InvalidSubmission as error:
                     reason = str(error)
                 if not reason:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.stages.sequenced_log import read_log
+from nodes.wire.blocks import stored_block_to_bytes
+from nodes.wire.trace_records import encode_length
 from tests.support.bench import bench, check_sound, interrupt_when, lockstep, results, rows, run_json, scenario
 
 pytestmark = pytest.mark.e2e
@@ -69,6 +72,18 @@ def test_verify_finds_a_log_that_was_changed(quick_run: Path, tmp_path: Path) ->
     log[len(log) // 2] ^= 1
     (copy / "sequenced.log").write_bytes(log)
     assert lockstep("verify", copy).returncode == 1
+
+
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_verify_finds_a_log_that_ends_too_early(quick_run: Path, tmp_path: Path, share: float) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(quick_run, copy)
+    blocks = [stored_block_to_bytes(block) for block in read_log(copy / "sequenced.log")]
+    kept = blocks[: int(share * len(blocks))]
+    (copy / "sequenced.log").write_bytes(b"".join(encode_length(len(block)) + block for block in kept))
+    done = lockstep("verify", copy)
+    assert done.returncode == 1
+    assert f"the log ends at height {len(kept)}" in done.stdout
 
 
 def test_verify_finds_a_node_that_recorded_another_block(quick_run: Path, tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 import click
 import pytest
 
+from coordinator.bundle import Bundle
 from coordinator.cli import main
+from coordinator.spec import dev_account
 from coordinator.testing import running_testnet
 from tests.support.bench import bench, check_sound, lockstep, scenario
 
@@ -55,7 +57,9 @@ def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
 
 
 def test_lists_name_backends_and_workloads_with_their_keys() -> None:
-    assert "lazy:" in lockstep("backends").stdout
+    backends = lockstep("backends").stdout
+    for text in ("lazy:", "soft", "firm", "sequenced  p50 50 ms", "executed"):
+        assert text in backends
     listed = lockstep("workloads").stdout
     for text in ("transfer:", "conflict:", "hot_share = 0.2", "swap:", "tolerance_bps"):
         assert text in listed
@@ -73,6 +77,11 @@ def test_lists_name_backends_and_workloads_with_their_keys() -> None:
         (["bench", "quick", "--rollups", "1"], "legs is 2"),
         (["bench", "quick", "--vary", "rollups"], "is not KEY=A,B,C"),
         (["bench", "quick", "--rate", "100000000"], "rate_per_s"),
+        (["bench", "quick", "--baseline", "."], "has no results.json"),
+        (["bench", "quick", "--baseline", ".", "--vary", "rollups=2,3"], "leave out --vary"),
+        (["bench", "saturation", "--rate", "1000"], "rate_per_s does nothing"),
+        (["bench", "saturation", "--duration", "20"], "duration_s does nothing"),
+        (["bench", "quick", "--launcher", "inprocess", "--ray-address", "127.0.0.1:1"], "uses no Ray cluster"),
         (["bench", "absent.toml"], "does not exist"),
         (["report", "."], "no run.json"),
         (["verify", "."], "no run.json"),
@@ -91,6 +100,17 @@ def test_mistakes_get_one_clear_message_and_exit_code_2(tmp_path: Path, argument
     assert not list(tmp_path.iterdir()), "a mistake leaves nothing behind"
 
 
+def test_a_bundle_that_cannot_be_written_is_a_mistake_with_a_message(tmp_path: Path) -> None:
+    alice = dev_account(1, "user", 0)
+    leg = {"sender": alice.address, "to": alice.address, "gas": 30_000, "nonce": 0}
+    file = tmp_path / "bundle.json"
+    file.write_text(Bundle.build([{**leg, "rollup": 7001}, {**leg, "rollup": 7002}]).to_json(), encoding="utf-8")
+    done = lockstep("bundle", "sign", file, "--key", "0x" + alice.key.hex(), "--out", tmp_path / "absent" / "b.json")
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.e2e
 def test_progress_as_json_is_one_object_per_line_and_json_prints_the_results(tmp_path: Path) -> None:
     text = "[load]\nrate_per_s = 40\nduration_s = 3\nwarmup_s = 0\ncooldown_s = 0\n"
@@ -101,6 +121,8 @@ def test_progress_as_json_is_one_object_per_line_and_json_prints_the_results(tmp
     assert len(progress) >= 3
     assert [event["due"] for event in progress] == sorted(event["due"] for event in progress)
     assert {"accepted", "pending", "executed_per_s", "remaining_s"} <= progress[-1].keys()
+    assert len(events) == len(done.stdout.splitlines()), "standard output is for programs"
+    assert "Results:" in done.stderr
     done = bench(file, tmp_path / "b", "--json")
     assert json.loads(done.stdout)["bundles"]["lost"] == 0
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ import psutil
 import pytest
 from rich.console import Console
 
-from coordinator.stages.up import new_directory, run_status
+from coordinator.spec import PlacedContract, parse_scenario, resolve, save_testnet
+from coordinator.stages.up import contract_addresses, new_directory, run_status, run_up
+from nodes.host.process import TRACE_FILE
 from nodes.model.errors import InvalidInput
+from nodes.model.ids import Address
 
 DEADLINE_S = 60
 SCENARIO = """
@@ -84,6 +88,7 @@ def test_json_names_everything_that_a_program_needs(tmp_path: Path) -> None:
         nodes = status_of(tmp_path)
         assert list(nodes) == ["sequencer", "rollup-1", "rollup-2"]
         assert all(node["state"] == "ok" for node in nodes.values())
+        assert not list(tmp_path.rglob(TRACE_FILE)), "a trace that nobody reads grows for ever"
         assert ended(process) == ""
     with up(tmp_path, "json", "") as process:
         assert process.stdout is not None
@@ -122,4 +127,25 @@ def test_status_of_nothing_and_of_a_dead_testnet(tmp_path: Path) -> None:
 
 def test_directories_of_runs_are_never_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert len({new_directory("up-mine") for _ in range(5)}) == 5
+    made = {new_directory("up-my_own") for _ in range(5)}
+    assert len(made) == 5
+    assert all(re.fullmatch(r"up-my_own-\d{8}-\d{6}(_\d)?", path.name) for path in made)
+
+
+def test_a_run_is_not_resumed_from_its_genesis(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "testnet" / "nodes").mkdir(parents=True)
+    save_testnet(resolve(parse_scenario(SCENARIO, source="mine.toml")), run)
+    with pytest.raises(InvalidInput, match=f"holds no stopped testnet.* that of this run is in {run}/testnet"):
+        run_up(resume=run)
+
+
+def test_contracts_of_a_scenario_have_the_names_of_their_artifacts() -> None:
+    testnet = resolve(parse_scenario(SCENARIO, source="mine.toml"))
+    paths = ("out/Vault.sol/Vault.json", "other/Vault.json", "out/Counter.json")
+    placed = [PlacedContract(artifact=path, address=Address(bytes([at]) * 20)) for at, path in enumerate(paths, 1)]
+    named = contract_addresses(replace(testnet, contracts=tuple(placed)))
+    assert named["Vault"] == "0x" + "01" * 20
+    assert named["Vault-2"] == "0x" + "02" * 20
+    assert named["Counter-2"] == "0x" + "03" * 20
+    assert named["Counter"] == contract_addresses(testnet)["Counter"]

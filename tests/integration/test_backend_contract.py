@@ -10,7 +10,7 @@ import pytest
 from nodes.model import limits
 from nodes.model.bundle import Bundle
 from nodes.model.errors import InvalidInput, LimitExceeded, Overloaded, Unavailable, UnknownName
-from nodes.model.ids import HeaderHash, Height, RollupId, rollup_id_of
+from nodes.model.ids import HeaderHash, Height, RollupId, hex_of, rollup_id_of
 from nodes.model.sequenced_block import BlockRef, BlockSequenced, Commitment, RolledBack
 from nodes.rules import sequenced_block as blocks
 from nodes.rules.hashes import sha256
@@ -23,7 +23,7 @@ from nodes.telemetry.events import CommitmentRaised
 from nodes.telemetry.tracer import MemoryTracer
 from nodes.wire.bundles import bundle_to_bytes
 from nodes.wire.sequencer import SequencerClient
-from tests.support.crafting import CHAIN_ID, CHAINS, KEYS, ROLLUPS, LegPlan, bundle, lone
+from tests.support.crafting import CHAIN_ID, CHAINS, KEYS, ROLLUPS, LegPlan, bundle, lone, make_testnet
 from tests.support.sequencer_configs import SIGNING_KEY
 from tests.support.sequencers import (
     WAIT_S,
@@ -171,10 +171,23 @@ async def test_256_legs_are_refused_naming_the_limit(make: MakeNode) -> None:
 
 async def test_255_legs_are_sequenced(make: MakeNode) -> None:
     made = Bundle(version=1, expiry=0, legs=(pair().legs * 128)[:255])
-    async with serving(make()) as client:
+    async with serving(make(testnet=make_testnet(max_payloads=128))) as client:
         (ticket,) = await submit(client, made)
         assert ticket.accepted, ticket.reason
         await sequenced_height(client, RB, made.legs[1].payload)
+
+
+async def test_no_block_holds_more_payloads_of_a_rollup_than_its_readers_take(make: MakeNode) -> None:
+    async with serving(make(testnet=make_testnet(max_payloads=2))) as client:
+        too_many = Bundle(version=1, expiry=0, legs=pair().legs * 3)
+        *taken, refused = await submit(client, *[pair(nonce) for nonce in range(5)], too_many)
+        assert all(ticket.accepted for ticket in taken)
+        assert f"max_payloads of rollup {hex_of(RA)} is 2, but 3 was offered" in refused.reason
+        last = await sequenced_height(client, RB, pair(4).legs[1].payload)
+        served = await blocks_until(client, RA, height=last)
+    counts = [len(block.content.payloads) for block in served]
+    assert max(counts) == 2
+    assert sum(counts) == 5
 
 
 async def test_too_much_in_one_call_names_the_limit(make: MakeNode) -> None:

@@ -64,6 +64,8 @@ class Case:
     """By chain, what derivation makes of each payload in order."""
     options: Mapping[str, Any] = field(default_factory=dict)
     testnet: Mapping[str, Any] = field(default_factory=dict)
+    sequencer_testnet: Mapping[str, Any] = field(default_factory=dict)
+    """What the sequencer takes for the testnet's parameters, where that differs."""
 
 
 LEGS = signed_legs(PAIR)
@@ -132,6 +134,7 @@ CASES: Mapping[str, Case] = {
         steps=[[plain(LegPlan(chain=B, key=1)), plain(LegPlan(chain=B, key=2)), bundle(PAIR)]],
         fates={A: ["incomplete"], B: [ADMITTED, ADMITTED, "over_limit"]},
         testnet={"max_payloads": 2},
+        sequencer_testnet={"max_payloads": 3},  # one with the readers' own limit would not place it there
     ),
     "expired": Case(
         steps=[[plain(LegPlan(chain=C))], [bundle(PAIR, expiry=1)]],
@@ -168,7 +171,8 @@ CASES: Mapping[str, Case] = {
 @pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
 async def test_row(tmp_path: Path, case: Case) -> None:
     testnet = make_testnet(**case.testnet)
-    async with serving(make_node(tmp_path, testnet=testnet, **case.options)) as client:
+    sequencer_testnet = make_testnet(**{**case.testnet, **case.sequencer_testnet})
+    async with serving(make_node(tmp_path, testnet=sequencer_testnet, **case.options)) as client:
         height = 0
         for step in case.steps:
             data = [item if isinstance(item, bytes) else bundle_to_bytes(item) for item in step]

@@ -39,6 +39,14 @@ def test_a_wanted_port_is_taken_as_it_is(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "ports.json").read_text()) == {"rpc": 8545}
 
 
+def test_another_port_than_the_one_kept_is_refused(tmp_path: Path) -> None:
+    PortBook(tmp_path, host=HOST).reserve(["rpc"], wanted=8545)
+    again = PortBook(tmp_path, host=HOST)
+    with pytest.raises(InvalidInput, match=r"ports\.json has port 8545 for rpc, and port 8546 is wanted"):
+        again.reserve(["rpc"], wanted=8546)
+    assert again.reserve(["rpc"], wanted=8545) == again.reserve(["rpc"]) == {"rpc": 8545}
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"grpc": "x"}'])
 def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "ports.json").write_text(text)

@@ -28,6 +28,7 @@ RULES = OrderRules(
     mempool_bytes_max=10_000,
     mempool_bundles_max=20,
     dedup_heights=3,
+    max_payloads={params.rollup_id: 3 for params in TESTNET.rollups},
 )
 POOL = [
     *[lone(A, b"payload %d" % number) for number in range(6)],

@@ -8,7 +8,7 @@ from typing import Any
 from nodes.model.errors import RpcError
 from nodes.model.execution import Status
 from nodes.model.ids import Height, RollupId, SubmissionHash, chain_id_of, hex_of
-from nodes.model.sequenced_block import BlockRef, SequencerEvent
+from nodes.model.sequenced_block import BlockRef, Commitment, SequencerEvent
 from nodes.model.status import BlockHead, Heads, RollupStatus
 from nodes.ports import SequencerStatus, Ticket
 from nodes.rollup.heads import HeadAnnouncer, HeadChange, HeadSubscription
@@ -109,6 +109,7 @@ class FakeNode:
             hash=block.hash,
             block=block,
             left_out=b"",
+            level=Commitment.FIRM,
         )
         self.logs_by_number[block.number] = list(logs)
         self._index.append(record, [])

@@ -112,6 +112,9 @@ def test_what_is_no_bundle_is_refused(text: str) -> None:
         ([leg(to="0x12"), leg(7002)], "leg 1: '0x12' is not an address"),
         ([leg(value="much"), leg(7002)], "is not an amount"),
         ([{"rollup": 1}, leg(7002)], "leg 1 has no sender"),
+        ([leg(gas="30000"), leg(7002)], "leg 1: gas = '30000' must be a whole number"),
+        ([leg(), leg(7002, nonce=-1)], "leg 2: nonce = -1 must be a whole number"),
+        ([leg(70.5), leg(7002)], "leg 1: rollup 70.5 is neither"),  # type: ignore[arg-type]
     ],
 )
 def test_bundles_that_cannot_work_are_refused_before_anybody_signs(legs: list[Any], message: str) -> None:
@@ -186,6 +189,9 @@ def test_legs_can_be_written_as_toml(tmp_path: Path) -> None:
         ("legs = 3", "has no legs"),
         ("leg = []", "did you mean 'legs'"),
         ('[[legs]]\nrollup = 1\ncall = "f()"\ndata = "0x"\n', "both call and data"),
+        ("[[legs]]\nrollup = 1\nargs = [1]\n", "leg 1 has args but no call"),
+        ('[[legs]]\nrollup = 1\ncall = "f(uint256)"\nargs = 1\n', "args a list"),
+        ("[[legs]]\nrollup = 1\ncall = 3\n", "call must be a signature"),
         ("[[legs]\n", "cannot be read"),
         ("expiry = true\nlegs = []", "expiry = True"),
     ],

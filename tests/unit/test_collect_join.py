@@ -176,6 +176,26 @@ def test_times_are_those_of_the_blocks_with_each_nodes_offset() -> None:
     assert (fates.height[0], fates.sequenced_ns[0], fates.firm_ns[0], fates.executed_ns[0]) == (2, 108, 111, 50)
 
 
+def test_after_a_fork_only_the_promise_after_the_last_cut_counts() -> None:
+    def firm(height: int) -> CommitmentRaised:
+        return CommitmentRaised(height=height, level=Commitment.FIRM)
+
+    again = [replace(cut(height, [height]), hash=digest("cut again", height)) for height in (2, 3)]
+    sequencer = trace(
+        "sequencer",
+        *((10 * height, cut(height, [height])) for height in (1, 2, 3)),
+        *((10 * height + 5, firm(height)) for height in (1, 2, 3)),
+        *((50 + at, event) for at, event in enumerate(again)),
+        (60, firm(2)),
+        (70, firm(3)),
+    )
+    bundles = sent(4)
+    legs = leg_fates(bundles, [trace("rollup-1"), trace("rollup-2")], {})
+    fates = bundle_fates(bundles, legs, sequencer, offset_ns=0)
+    assert fates.sequenced_ns.tolist() == [NEVER, 10, 50, 51]
+    assert fates.firm_ns.tolist() == [NEVER, 15, 60, 70]
+
+
 def test_the_first_record_of_a_height_stands_and_replays_do_not() -> None:
     node = trace("a", (20, executed(1, [(tx(0, 0), OK)])), (90, executed(1, [(tx(0, 0), OK)], replayed=True)))
     assert node.executed[1].at_ns == 20

@@ -1,12 +1,13 @@
 """Faults: read from a scenario with their targets, and carried out at their times with a recovery that is shown."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from coordinator.faults import FAULTS, Injector, PlannedFault, plan_faults
-from coordinator.faults.kinds import Kill
+from coordinator.faults import FAULTS, Injector, PlannedFault, check_times, injector, plan_faults
+from coordinator.faults.kinds import Kill, Pause
 from coordinator.spec.scenario import FaultTable
 from nodes.model.config import HostReady, NodeEndpoint
 from nodes.model.errors import InvalidScenario, Unavailable, UnknownName
@@ -14,6 +15,7 @@ from nodes.model.faults import Fault
 from nodes.telemetry.clock import SystemClock
 from nodes.telemetry.events import FaultHealed, FaultInjected
 from nodes.telemetry.tracer import MemoryTracer
+from nodes.wire.control import ClockReading
 
 ROLLUPS = ("rollup-1", "rollup-2", "rollup-3")
 
@@ -61,6 +63,16 @@ def test_every_fault_has_defaults_that_work(kind: str) -> None:
 def test_faults_that_make_no_sense_are_refused_with_a_hint(table: FaultTable, message: str) -> None:
     with pytest.raises((UnknownName, InvalidScenario), match=message):
         plan(table)
+
+
+def test_faults_that_would_strike_no_load_are_refused() -> None:
+    faults = plan(FaultTable(at_s=5, kind="kill"))
+    check_times(faults, length_s=5.1, source="s.toml")
+    check_times((), length_s=None, source="s.toml")
+    with pytest.raises(InvalidScenario, match=r"s\.toml: the kill of rollup-\d at_s = 5 comes after the load.*5 s"):
+        check_times(faults, length_s=5, source="s.toml")
+    with pytest.raises(InvalidScenario, match="load of known length"):
+        check_times(faults, length_s=None, source="s.toml")
 
 
 class Testnet:
@@ -129,3 +141,39 @@ async def test_a_target_that_does_not_recover_is_recorded_with_the_reason() -> N
     (record,) = injector.records
     assert record.healed_ns is None
     assert "did not recover" in record.problem
+
+
+class ElsewhereControl:
+    """The control service of a process on another machine."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    async def __aenter__(self) -> "ElsewhereControl":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def wait_ready(self, *, timeout_s: float) -> HostReady:
+        node = NodeEndpoint(name="rollup-1", kind="rollup", grpc_address="", rpc_url="", engine_pid=os.getpid())
+        return HostReady(name="host-1", host="10.0.0.2", pid=1, control_address=self.address, nodes=(node,))
+
+    async def read_clock(self) -> ClockReading:
+        return ClockReading(0, 0, "another boot")
+
+
+async def test_a_process_of_this_machine_is_not_paused_for_one_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Far(Testnet):
+        def host_of(self, node: str) -> HostReady:
+            return HostReady(name="host-1", host="10.0.0.2", pid=1, control_address="10.0.0.2:1")
+
+    killed: list[tuple[int, int]] = []
+    monkeypatch.setattr(injector, "ControlClient", ElsewhereControl)
+    monkeypatch.setattr(os, "kill", lambda pid, number: killed.append((pid, number)))
+    clock, testnet = SystemClock(), Far(recovers=True)
+    faults = [PlannedFault(at_s=0, name="pause", target="rollup-1", kind=Pause(for_s=0.01))]
+    made = Injector(faults, testnet, sequenced_height=testnet.sequenced_height, clock=clock, tracer=MemoryTracer(clock))
+    await made.run(start_ns=clock.monotonic_ns())
+    assert "another machine" in made.records[0].problem
+    assert not killed

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.report import BrokenRunDirectory, Results
+from benchmarks.report import BrokenRunDirectory, Results, wording
 from benchmarks.report.results import compute_results
 from benchmarks.report.run_data import read_run
 from tests.support.synthetic_run import MS_NS, SECOND_NS, ZERO_NS, write_synthetic_run
@@ -181,6 +181,21 @@ def test_an_invariant_that_nobody_checked_is_not_claimed(tmp_path: Path) -> None
     assert "replicas_agree" not in results.invariants
     assert "replicas_agree" in results.invariants_not_checked
     assert any("not checked" in warning for warning in results.warnings)
+
+
+def test_a_fault_that_was_not_carried_out_is_not_passed_over(tmp_path: Path) -> None:
+    fault = {"kind": "pause", "target": "rollup-1", "injected_ns": ZERO_NS + SECOND_NS, "healed_ns": None}
+    results = results_of(tmp_path, faults=({**fault, "problem": "it runs on another machine"},))
+    expected = "the pause of rollup-1 was not carried out or did not heal: it runs on another machine"
+    assert expected in results.warnings
+
+
+def test_clocks_of_several_machines_are_an_error_bar_in_every_report(tmp_path: Path) -> None:
+    alone = results_of(tmp_path / "alone")
+    assert ("Clocks", "one for all nodes") in wording.configuration(alone)
+    offsets = {"a": {"offset_ns": 5, "residual_ns": 0}, "b": {"offset_ns": 9 * MS_NS, "residual_ns": MS_NS // 4}}
+    several = results_of(tmp_path / "several", run={"clock_offsets": offsets})
+    assert "within 0.250 ms" in dict(wording.configuration(several))["Clocks"]
 
 
 def test_a_late_generator_makes_a_run_invalid(tmp_path: Path) -> None:

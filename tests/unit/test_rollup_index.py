@@ -21,6 +21,7 @@ from nodes.model.execution import (
     Transaction,
 )
 from nodes.model.ids import Height, TxHash
+from nodes.model.sequenced_block import Commitment
 from nodes.rollup import index as index_module
 from nodes.rollup.index import ChainIndex
 from nodes.rollup.journal import Journal
@@ -125,6 +126,7 @@ def record(
         hash=block_hash,
         block=block,
         left_out=pack_left_out(outcomes, derived),
+        level=Commitment.FIRM,
     ), bundle_keys(derived)
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from nodes.model.bundle import Bundle
+from nodes.model.bundle import Bundle, Leg
 from nodes.model.errors import LimitExceeded, Overloaded
-from nodes.model.ids import RollupId, SubmissionHash
+from nodes.model.ids import SubmissionHash
 from nodes.rules.hashes import sha256
 from nodes.rules.lazy import (
     MAX_BLOCKS_IN_FLIGHT,
@@ -30,6 +30,7 @@ RULES = OrderRules(
     mempool_bytes_max=10_000,
     mempool_bundles_max=50,
     dedup_heights=3,
+    max_payloads=dict.fromkeys(ROLLUPS, 64),
 )
 WALL_NS = 1_700_000_000_000_000_000
 
@@ -41,6 +42,15 @@ def make_order(rules: OrderRules = RULES, *, now_ns: int = 0) -> LazyOrder:
 def offer(number: int, *, size: int = 100, chain: int = CHAINS[0]) -> Offer:
     payload = number.to_bytes(4, "big").ljust(size, b"\x00")
     return Offer(SubmissionHash(sha256(payload)), lone(chain, payload))
+
+
+def many_on_one(count: int) -> Bundle:
+    """A bundle with one leg on the first rollup and some on the second."""
+    return Bundle(version=1, expiry=0, legs=(leg_on(CHAINS[0]), *[leg_on(CHAINS[1])] * count))
+
+
+def leg_on(chain: int) -> Leg:
+    return lone(chain, b"payload").legs[0]
 
 
 def cut_at(order: LazyOrder, now_ns: int) -> Cut:
@@ -89,6 +99,38 @@ def test_order_is_first_in_first_out_and_bundles_stay_whole() -> None:
     # The third would have fitted into the first block; it does not overtake.
     assert (hashes(first.submissions), hashes(second.submissions)) == (hashes(offers[:1]), hashes(offers[1:]))
     assert order.pending_bytes == 0
+
+
+def test_a_block_holds_no_more_payloads_of_a_rollup_than_its_readers_take() -> None:
+    order = make_order(replace(RULES, max_payloads={ROLLUPS[0]: 2, ROLLUPS[1]: 2}))
+    twin = Offer(SubmissionHash(sha256(b"twin")), many_on_one(1))
+    offers = [offer(0), twin, offer(1, chain=CHAINS[1]), offer(2), offer(3, chain=CHAINS[1])]
+    order.admit(offers, now_ns=0)
+    first, second = cut_at(order, 1), cut_at(order, INTERVAL_NS)
+    # The last would have fitted into the first block only without the one before it, which it does not overtake.
+    assert (hashes(first.submissions), hashes(second.submissions)) == (hashes(offers[:3]), hashes(offers[3:]))
+
+
+def test_a_block_is_cut_early_when_a_rollup_has_its_payloads_pending() -> None:
+    order = make_order(replace(RULES, max_payloads={ROLLUPS[0]: 3, ROLLUPS[1]: 3}))
+    order.admit([offer(0), offer(1), offer(2, chain=CHAINS[1])], now_ns=0)
+    assert not order.is_full
+    order.admit([offer(3), offer(4)], now_ns=0)
+    first = cut_at(order, 1)
+    assert len(first.submissions) == 4
+    assert order.cut(now_ns=2, wall_ns=WALL_NS) is None
+    order.fork(to=genesis_ref(CHAIN_ID), returned=first.submissions)
+    assert len(cut_at(order, 3).submissions) == 4
+
+
+def test_what_was_accepted_under_a_larger_count_gets_a_block_of_its_own() -> None:
+    offers = [Offer(SubmissionHash(sha256(b"wide")), many_on_one(9)), offer(1)]
+    accepted = make_order().admit(offers, now_ns=0)
+    order = make_order(replace(RULES, max_payloads={ROLLUPS[0]: 3, ROLLUPS[1]: 3}))
+    order.restore(pending=accepted, sequenced=[])
+    first, second = cut_at(order, 1), cut_at(order, INTERVAL_NS)
+    assert [hashes(cut.submissions) for cut in (first, second)] == [hashes(accepted[:1]), hashes(accepted[1:])]
+    assert not order.is_full
 
 
 def test_size_is_what_placing_takes() -> None:
@@ -221,9 +263,10 @@ def test_what_was_accepted_under_a_larger_limit_gets_a_block_of_its_own() -> Non
         (bundle([LegPlan(chain=CHAINS[0]), LegPlan(chain=99)]), f"leg 1: unknown rollup 0x{99:064x}; the sequencer's"),
         (lone(CHAINS[0], b""), "leg 0: the payload is empty"),
         (lone(CHAINS[0], bytes(1_001)), "block_bytes_max is 1,000, but 1,001 was offered"),
+        (many_on_one(2), ""),
+        (many_on_one(3), f"max_payloads of rollup 0x{CHAINS[1]:064x} is 2, but 3 was offered"),
     ],
 )
 def test_structure_is_judged_and_payloads_are_not(made: Bundle, flaw: str) -> None:
-    rollup_ids: frozenset[RollupId] = frozenset(ROLLUPS)
-    found = flaw_of(made, rollup_ids=rollup_ids, block_bytes_max=1_000)
+    found = flaw_of(made, max_payloads=dict.fromkeys(ROLLUPS, 2), block_bytes_max=1_000)
     assert found.startswith(flaw) if flaw else found == ""

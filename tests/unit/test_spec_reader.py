@@ -111,6 +111,7 @@ def test_unknown_or_missing_key_names_file_key_and_nearest(text: str, parts: lis
         ("[load]\nkind = 'stedy'", ["[load] kind", "'steady'"]),
         ("[load]\nduration_s = 4", ["warmup_s", "4 s"]),
         ("[load]\narrivals = 'trace'", ["trace", "FILE.csv"]),
+        ("[load]\narrivals = 'trace'\ntrace = 'a.csv'\nkind = 'sweep'", ["'sweep'", 'kind = "steady"']),
         ("[load]\nkind = 'burst'", ["burst_rate_per_s"]),
         ("[workload]\nkind = 'conflict'\nhot_share = 1.5", ["hot_share", "0 to 1"]),
         ("[backend]\nblock_interval_ms = 99999", ["mine.toml", "[backend]", "12,000", "99,999"]),

@@ -1,7 +1,12 @@
 """The search for saturation, against machines whose limit is known."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from coordinator.stages import sweep
+from coordinator.stages.progress import Interrupt, SilentObserver
 from coordinator.stages.sweep import CLOSE_ENOUGH, MAX_STEPS, StepResult, next_rate
 
 
@@ -33,3 +38,20 @@ def test_a_first_step_that_fails_ends_the_sweep() -> None:
 
 def test_a_sweep_ends() -> None:
     assert len(search(1e12, factor=1.05)) <= MAX_STEPS
+
+
+async def test_a_sweep_that_runs_out_of_lanes_is_reported_and_not_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver: Any = SimpleNamespace(planner=SimpleNamespace(lanes=(1,)))
+
+    async def step(_state: object, _driver: object, _start: object, rate_per_s: float) -> StepResult:
+        driver.planner.lanes = ()
+        return StepResult(rate_per_s=rate_per_s, share=1.0, p99_ms=1.0, sustained=True)
+
+    monkeypatch.setattr(sweep, "_step", step)
+    load = SimpleNamespace(sweep_start_per_s=100.0, sweep_factor=1.3)
+    state: Any = SimpleNamespace(
+        scenario=SimpleNamespace(load=load), interrupt=Interrupt(), observer=SilentObserver(), problems=[]
+    )
+    start: Any = None
+    assert len(await sweep.run_sweep(state, driver, start)) == 1
+    assert state.problems == ["the sweep ended before 130/s: a bundle of every lane was dropped or had a leg skipped"]

@@ -1,5 +1,6 @@
 """Times, routes, nonces and calls: everything of a load that is decided before it starts."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,9 @@ def test_a_burst_has_three_stretches() -> None:
     schedule = load_schedule(load, scenario_folder=Path(), rng=np.random.default_rng(1))
     counts = [((schedule.due_ns >= p.start_ns) & (schedule.due_ns < p.end_ns)).sum() for p in schedule.phases]
     assert counts == [400, 2000, 400]
+    assert [schedule.rate_at(round(at_s * NS_PER_S)) for at_s in (-0.2, 3.9, 4, 5.9, 6, 20)] == [
+        100, 100, 1000, 1000, 100, 100
+    ]  # fmt: skip
     assert schedule.length_ns == 10 * NS_PER_S
 
 
@@ -69,6 +73,15 @@ def test_a_trace_of_times_is_shifted_to_its_first(tmp_path: Path) -> None:
     file = tmp_path / "times.csv"
     file.write_text("seconds\n10.5\n10.0\n\n12.25\n", encoding="utf-8")
     assert trace_times(file).tolist() == [0, NS_PER_S // 2, 9 * NS_PER_S // 4]
+
+
+def test_a_trace_that_the_cuts_leave_nothing_of_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "times.csv").write_text("0\n1\n3.5\n", encoding="utf-8")
+    load = LoadTable(arrivals="trace", trace="times.csv", warmup_s=3, cooldown_s=1)
+    with pytest.raises(InvalidScenario, match=r"leave nothing of the 4 s of times\.csv"):
+        load_schedule(load, scenario_folder=tmp_path, rng=np.random.default_rng(1))
+    shorter = replace(load, cooldown_s=0.5)
+    assert load_schedule(shorter, scenario_folder=tmp_path, rng=np.random.default_rng(1)).length_ns == 4 * NS_PER_S
 
 
 def test_a_broken_trace_names_file_and_line(tmp_path: Path) -> None:

@@ -1,6 +1,11 @@
 """Signing ahead: what is made is what derivation accepts, whatever the number of processes."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
+import psutil
 import pytest
 
 from coordinator.spec.keys import dev_account
@@ -16,6 +21,7 @@ from nodes.rules.hashes import keccak256, sha256
 from nodes.rules.payload import decode
 from nodes.wire.bundles import bundle_from_bytes
 
+ROOT = Path(__file__).resolve().parents[2]
 ACCOUNTS = [dev_account(1, "lane", index) for index in range(4)]
 SIGNERS = Signers(chain_ids=(7001, 7002, 7003), secrets=(tuple(account.key for account in ACCOUNTS),) * 3)
 
@@ -57,3 +63,28 @@ def test_two_processes_sign_the_same_bytes_in_the_same_order() -> None:
         assert together.sign(planned.unsigned, told.append) == alone.sign(planned.unsigned)
     assert told == sorted(told)
     assert told[-1] == len(planned)
+
+
+HOLDING = """
+import os, sys
+from coordinator.workload.presign import Signers, presigner
+with presigner(Signers(chain_ids=(), secrets=()), workers=2) as signing:
+    signing._pool.submit(os.getpid).result()
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_workers_end_with_a_process_that_is_killed() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDING], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert workers
+        process.kill()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    for worker in alive:
+        worker.kill()
+    assert not alive

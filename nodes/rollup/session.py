@@ -1,0 +1,67 @@
+"""A session of a rollup node: its parts run side by side until one of them says what comes next.
+
+Knows how parts end, and nothing of what they do.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
+
+from nodes.rollup.follower import Place
+
+
+class Over(Exception):
+    """Ends a session; the node goes on from what it says."""
+
+
+class Stopped(Over):
+    """`stop` was called."""
+
+
+class EngineLost(Over):
+    """The engine ended or failed; its state is unknown."""
+
+
+class Rewound(Over):
+    """Go back to a place that was settled."""
+
+    def __init__(self, place: Place, *, comes_again: bool, from_checkpoint: bool) -> None:
+        """`comes_again`: the same heights will follow. `from_checkpoint`: neither engine nor derivation can go back."""
+        super().__init__(place.ref.height)
+        self.place = place
+        self.comes_again = comes_again
+        self.from_checkpoint = from_checkpoint
+
+
+async def run_until_over(parts: Mapping[str, Coroutine[Any, Any, None]]) -> Over:
+    """Run all parts, by task name, until one raises `Over`; end the others and say what it was.
+
+    Raises what else a part raised, and CancelledError when cancelled.
+    """
+    overs: list[Over] = []
+    ended = asyncio.Event()
+
+    async def watched(part: Coroutine[Any, Any, None]) -> None:
+        # Caught here: a group that fails in the step in which it is cancelled forgets the cancellation, and a node
+        # that goes on from a lost engine would then never end.
+        try:
+            await part
+        except Over as over:
+            overs.append(over)
+            ended.set()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(watched(part), name=name) for name, part in parts.items()]
+            await ended.wait()
+            for task in tasks:
+                task.cancel()
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] if len(errors.exceptions) == 1 else errors from None
+    return _weightiest(overs)
+
+
+def _weightiest(overs: Sequence[Over]) -> Over:
+    """Several parts may end a session in the same step: stopping comes first, then going back, then a lost engine."""
+    order = (Stopped, Rewound, EngineLost)
+    return min(overs, key=lambda over: order.index(type(over)))
