@@ -13,7 +13,7 @@ from nodes.model.sequenced_block import FilteredBlock
 from nodes.rollup.decode_cache import SenderCache
 from nodes.telemetry.clock import thread_cpu_ns
 
-INLINE_PAYLOADS = 4
+INLINE_PAYLOADS = 12
 """Up to so many payloads a block is left to derivation: changing threads would cost more than it frees."""
 
 
