@@ -1,7 +1,6 @@
 """The viem example of the documentation, run as its reader would run it."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,7 +13,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.e2e
-@pytest.mark.skipif(not (ROOT / "node_modules" / "viem").is_dir() or not shutil.which("node"), reason="needs viem")
 def test_a_bundle_built_with_viem_executes(tmp_path: Path) -> None:
     with running_testnet(tmp_path / "testnet", overrides=["testnet.rollups=2"]) as testnet:
         description = tmp_path / "testnet.json"
