@@ -33,6 +33,7 @@ from nodes.model.config import HostReady
 from nodes.model.errors import InvalidInput, TestbedError, Unavailable
 from nodes.model.json_form import from_json
 from nodes.rules.hashes import sha256
+from nodes.telemetry.resources import usable_cores
 
 LOOPBACK = "127.0.0.1"
 MAX_RESTARTS = 100
@@ -115,7 +116,7 @@ def _placement(
         if (directory / MACHINES_FILE).exists():
             raise InvalidInput(f"the nodes of {directory} keep their data on a cluster's machines; give --ray-address")
         options.progress("starting Ray on this machine")
-        plans = plan_hosts(testnet, cores=_own_cores())
+        plans = plan_hosts(testnet, cores=usable_cores())
         # As many workers are started ahead as Ray believes to have cores.
         with local_session(cores=len(plans)):
             actors = _create_actors(len(plans), num_cpus=0)
@@ -209,10 +210,6 @@ def _former_machines(directory: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     return from_json(dict[str, str], json.loads(path.read_text(encoding="utf-8")), where=str(path))
-
-
-def _own_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 async def _prepared(processes: Sequence[_Process], folder: str, options: LaunchOptions) -> dict[str, Placed]:

@@ -19,7 +19,7 @@ from coordinator.spec.testnet import SEQUENCER_NAME
 from coordinator.stages.engine_bound import measure_engine_bound
 from coordinator.stages.inputs import write_inputs
 from coordinator.stages.load import LoadDriver
-from coordinator.stages.load_setup import LoadSetup, load_setup, usable_cores
+from coordinator.stages.load_setup import LoadSetup, load_setup
 from coordinator.stages.progress import Interrupt, InterruptedEarly, Observer, SilentObserver
 from coordinator.stages.run_state import BenchOptions, RunState, SentPhase
 from coordinator.stages.schedule import Schedule, load_schedule
@@ -29,6 +29,7 @@ from coordinator.workload.generator import NS_PER_S
 from coordinator.workload.presign import Presigner, presigner
 from nodes.model.errors import TestbedError
 from nodes.telemetry.clock import SystemClock, boot_id
+from nodes.telemetry.resources import usable_cores
 from nodes.wire.control import ControlClient
 from nodes.wire.file_tracer import FileTracer
 from nodes.wire.sequencer import SequencerClient

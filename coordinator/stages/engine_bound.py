@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 
 from coordinator.spec.scenario import Scenario
 from coordinator.spec.testnet import ResolvedTestnet
-from coordinator.stages.load_setup import load_setup, usable_cores
+from coordinator.stages.load_setup import load_setup
 from coordinator.workload.presign import Presigned, presigner
 from nodes.evm.anvil import find_anvil
 from nodes.evm.engine import AnvilEngine
 from nodes.model.execution import DropReason, Transaction
 from nodes.rules.hashes import keccak256
 from nodes.rules.payload import decode, recover
+from nodes.telemetry.resources import usable_cores
 from nodes.wire.bundles import bundle_from_bytes
 
 LEGS_PER_ENGINE = 8_000

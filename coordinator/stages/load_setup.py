@@ -1,6 +1,5 @@
 """What a run's load is made of: keys, routing, workload and planner, from the scenario and its resolved testnet."""
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,8 +51,3 @@ def load_setup(scenario: Scenario, testnet: ResolvedTestnet, *, rollups: int, st
         ),
         rng=rng,
     )
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

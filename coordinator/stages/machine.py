@@ -10,9 +10,9 @@ from typing import Any
 
 import psutil
 
-from coordinator.stages.load_setup import usable_cores
 from nodes.evm.anvil import find_anvil
 from nodes.model.errors import TestbedError
+from nodes.telemetry.resources import usable_cores
 
 ROOT = Path(__file__).resolve().parents[2]
 _COMMAND_TIMEOUT_S = 10.0

@@ -16,7 +16,6 @@ from coordinator.collect.node_trace import NodeTrace
 from coordinator.record import RunDirectory
 from coordinator.spec import ResolvedRollup, ResolvedTestnet, load_testnet
 from coordinator.stages.invariants import MAX_EXAMPLES, Verdict, bundle_order_equal
-from coordinator.stages.load_setup import usable_cores
 from coordinator.stages.sequenced_log import read_log
 from nodes.evm.anvil import find_anvil
 from nodes.evm.engine import AnvilEngine
@@ -29,6 +28,7 @@ from nodes.rules.derivation import Derivation
 from nodes.rules.finality import VerifyFinality
 from nodes.rules.sequenced_block import BlockTrees, filter_block, genesis_ref, verify
 from nodes.sequencer.backends import BACKENDS
+from nodes.telemetry.resources import usable_cores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from nodes.model.bundle import BUNDLE_VERSION, Row
 from nodes.model.execution import AdmittedLeg, Derived, DroppedLeg, DropReason, RollupParams, TestnetParams, Transaction
-from nodes.model.ids import BundleHash, Height, RollupId, TxHash
+from nodes.model.ids import BundleHash, Height, RollupId, TxHash, chain_id_of
 from nodes.rules.bundle import decode_row, row_hash
 from nodes.rules.hashes import keccak256
 from nodes.rules.sequenced_block import VerifiedBlock
@@ -43,7 +43,7 @@ class Derivation:
         assert own is not None, "a node is built for a rollup of its testnet"
         self._own = own
         self._params: dict[RollupId, RollupParams] = {params.rollup_id: params for params in testnet.rollups}
-        self._chain_ids = {rid: int.from_bytes(rid, "big") for rid in self._params}
+        self._chain_ids = {rollup_id: chain_id_of(rollup_id) for rollup_id in self._params}
         self._decode = decode
         self._replay_window = testnet.replay_window
         self._keep_heights = testnet.replay_window + keep_heights

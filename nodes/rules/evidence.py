@@ -25,11 +25,16 @@ class SiblingView:
     def of(cls, sibling: SiblingEvidence, rows_by_place: Mapping[tuple[bytes, int], bytes]) -> "SiblingView":
         """View of received evidence. A row sent without bytes is the own row that names its place."""
         payloads = dict(zip(sibling.payloads.positions, sibling.payloads.values, strict=True))
-        rows = {
-            at: value or rows_by_place.get((sibling.rollup_id, at), b"")
-            for at, value in zip(sibling.rows.positions, sibling.rows.values, strict=True)
-        }
+        rows = dict(zip(sibling.rows.positions, row_values(sibling, rows_by_place), strict=True))
         return cls(sibling.payload_count, sibling.row_count, payloads, rows)
+
+
+def row_values(sibling: SiblingEvidence, rows_by_place: Mapping[tuple[bytes, int], bytes]) -> list[bytes]:
+    """The rows as they stand in the sibling's list, those that were sent without bytes filled in."""
+    return [
+        value or rows_by_place.get((sibling.rollup_id, at), b"")
+        for at, value in zip(sibling.rows.positions, sibling.rows.values, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

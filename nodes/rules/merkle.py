@@ -34,15 +34,7 @@ class Tree:
 
     def path(self, index: int) -> bytes:
         """Audit path of leaf `index`: 32 bytes per step from the leaf upward. Raises IndexError outside the tree."""
-        if not 0 <= index < len(self._levels[0]):
-            raise IndexError(f"leaf {index} of a tree of {len(self._levels[0])}")
-        steps = []
-        for level in self._levels[:-1]:
-            neighbour = index ^ 1
-            if neighbour < len(level):
-                steps.append(level[neighbour])
-            index >>= 1
-        return b"".join(steps)
+        return self.proof((index,))
 
     def proof(self, indexes: Sequence[int]) -> bytes:
         """One proof for several leaves, given in strictly ascending order.
@@ -75,21 +67,7 @@ def root(leaves: Sequence[bytes]) -> bytes:
 
 def verify(*, leaf: bytes, index: int, size: int, path: bytes, root: bytes) -> bool:
     """Whether `leaf` is entry `index` of the list of `size` entries under `root` (RFC 9162 section 2.1.3.2)."""
-    if not 0 <= index < size or len(path) % 32:
-        return False
-    node = sha256(b"\x00" + leaf).digest()
-    last = size - 1
-    at = 0
-    while last:
-        if index & 1 or index != last:
-            step = path[at : at + 32]
-            if len(step) != 32:
-                return False
-            at += 32
-            node = sha256(b"\x01" + (step + node if index & 1 else node + step)).digest()
-        index >>= 1
-        last >>= 1
-    return at == len(path) and node == root
+    return verify_several(leaves=(leaf,), indexes=(index,), size=size, proof=path, root=root)
 
 
 def verify_several(*, leaves: Sequence[bytes], indexes: Sequence[int], size: int, proof: bytes, root: bytes) -> bool:

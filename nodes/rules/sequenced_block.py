@@ -28,7 +28,7 @@ from nodes.model.sequenced_block import (
 )
 from nodes.rules import merkle
 from nodes.rules.bundle import decode_row, encode_row
-from nodes.rules.evidence import Evidence, SiblingView
+from nodes.rules.evidence import Evidence, SiblingView, row_values
 from nodes.rules.hashes import sha256
 
 _HEADER = struct.Struct(">B32sQQ32sI32s32s")
@@ -331,12 +331,12 @@ def _check_sibling_items(sibling: SiblingEvidence, rows_by_place: Mapping[tuple[
         root=sibling.payloads_root,
     ):
         raise InvalidBlock(f"{name}: payloads {_span(payloads)} are not under their root")
-    row_values = [
-        value or rows_by_place.get((sibling.rollup_id, at), b"")
-        for at, value in zip(rows.positions, rows.values, strict=True)
-    ]
     if rows.positions and not merkle.verify_several(
-        leaves=row_values, indexes=rows.positions, size=sibling.row_count, proof=rows.proof, root=sibling.rows_root
+        leaves=row_values(sibling, rows_by_place),
+        indexes=rows.positions,
+        size=sibling.row_count,
+        proof=rows.proof,
+        root=sibling.rows_root,
     ):
         raise InvalidBlock(f"{name}: rows {_span(rows)} are not under their root")
 

@@ -1,6 +1,7 @@
 """What every client shares: a channel opened at first use, deadlines, and errors restored by the status table."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -15,7 +16,7 @@ from nodes.wire.meter import ByteMeter, well_formed
 from nodes.wire.status import error_of
 
 
-class Client:
+class Client(ABC):
     """A connection to one server, for the loop in which it is first used. `close()` it, or use it in `async with`."""
 
     def __init__(self, address: str, *, meter: ByteMeter | None = None) -> None:
@@ -40,9 +41,9 @@ class Client:
     ) -> None:
         await self.close()
 
+    @abstractmethod
     def _make_stub(self, metered: Any) -> Any:
         """The generated stub of the service over a channel."""
-        raise NotImplementedError
 
     def _stub(self) -> Any:
         if self._closed:
