@@ -25,7 +25,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup bench run test check check-stubs check-contracts protos contracts format lock upgrade clean
+.PHONY: help setup bench run test adversaries check check-stubs check-contracts protos contracts format lock upgrade clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ run: $(SETUP) ## Start a testnet and show its endpoints until Ctrl-C (ARGS="--ro
 
 test: $(SETUP) ## Run all tests in parallel (ARGS="-k derivation" selects)
 	$(BIN)/python -m pytest -n auto --dist=worksteal tests $(ARGS)
+
+adversaries: $(SETUP) ## Run every adversary scenario in full, about ten minutes (ARGS="-k ring" selects)
+	LOCKSTEP_ADVERSARIES=1 $(BIN)/python -m pytest tests/e2e/test_bench_agglayer.py -k an_adversary $(ARGS)
 
 check: $(SETUP) check-stubs check-contracts ## Lint, format, types, import layers, stubs and contract artifacts up to date
 	@failed=""; \

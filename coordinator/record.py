@@ -33,6 +33,10 @@ BUNDLES = pa.schema(
         ("firm_ns", _TIME),
         ("height", pa.int64()),
         ("executed_ns", _TIME),
+        ("atomic_safe_ns", _TIME),
+        ("proved_ns", _TIME),
+        ("settled_ns", _TIME),
+        ("final_ns", _TIME),
         ("outcome", pa.string()),
         ("drop_reason", pa.string()),
         ("attempts", pa.int16()),
@@ -90,12 +94,57 @@ RESOURCES = pa.schema(
 STALLS = pa.schema(
     [("node", pa.string()), ("at_ns", _TIME), ("height", pa.int64()), ("reason", pa.string()), ("source", pa.string())]
 )
+REORGS = pa.schema(
+    [("node", pa.string()), ("at_ns", _TIME), ("from_height", pa.int64()), ("to_height", pa.int64()),
+     ("depth", pa.int64())]
+)  # fmt: skip
+"""Executed heights that nodes gave up."""
+VERDICTS = pa.schema(
+    [("at_ns", _TIME), ("epoch", pa.int64()), ("height", pa.int64()), ("rounds", pa.int64()), ("aborted", pa.int64()),
+     ("struck_together", pa.int64()), ("networks", pa.int64())]
+)  # fmt: skip
+"""As the resolver signed them."""
+CERTIFICATES = pa.schema(
+    [
+        ("network_id", pa.int64()),
+        ("rollup", pa.string()),
+        ("certificate_height", pa.int64()),
+        ("certificate_id", _HASH),
+        ("first_height", pa.int64()),
+        ("last_height", pa.int64()),
+        ("exits", pa.int64()),
+        ("imports", pa.int64()),
+        ("built_ns", _TIME),
+        ("pending_ns", _TIME),
+        ("proven_ns", _TIME),
+        ("candidate_ns", _TIME),
+        ("settled_ns", _TIME),
+        ("final_ns", _TIME),
+        ("status", pa.string()),
+        ("error", pa.string()),
+        ("settlement_tx", pa.binary()),
+    ]
+)
+SETTLEMENTS = pa.schema(
+    [("at_ns", _TIME), ("step", pa.string()), ("tx_hash", pa.binary()), ("l1_block", pa.int64()),
+     ("gas_used", pa.int64()), ("certificates", pa.int64())]
+)  # fmt: skip
+"""Every move of a settlement transaction."""
+PROOFS = pa.schema(
+    [("at_ns", _TIME), ("prover", pa.string()), ("certificates", pa.int64()), ("exits", pa.int64()),
+     ("imports", pa.int64()), ("duration_ns", pa.int64()), ("modelled_ns", pa.int64())]
+)  # fmt: skip
 TABLES: Mapping[str, pa.Schema] = {
     "bundles": BUNDLES,
     "legs": LEGS,
     "blocks": BLOCKS,
     "resources": RESOURCES,
     "stalls": STALLS,
+    "reorgs": REORGS,
+    "verdicts": VERDICTS,
+    "certificates": CERTIFICATES,
+    "settlements": SETTLEMENTS,
+    "proofs": PROOFS,
 }
 
 
@@ -150,6 +199,11 @@ class RunDirectory:
     def sequenced_log(self) -> Path:
         """Every sequenced block, each with its length in front (see `coordinator.stages.sequenced_log`)."""
         return self.path / "sequenced.log"
+
+    @property
+    def verdict_log(self) -> Path:
+        """Every verdict with the reports behind it (see `coordinator.stages.verdict_log`); absent without verdicts."""
+        return self.path / "verdicts.log"
 
     @property
     def testnet(self) -> Path:

@@ -60,8 +60,14 @@ class BundleResult:
 
     @property
     def outcome(self) -> str:
-        """succeeded, partly succeeded, reverted, skipped or dropped."""
-        return next((event.fate or event.stage for event in self.events if event.stage in ("executed", "dropped")), "")
+        """succeeded, partly succeeded, reverted, skipped or dropped; aborted where a verdict struck it."""
+        last = ""
+        for event in self.events:
+            if event.stage in ("executed", "dropped", "aborted"):
+                last = event.fate or event.stage
+            elif event.stage == "atomic_safe":
+                last = "succeeded"
+        return last
 
     @property
     def fates(self) -> list[str]:

@@ -12,12 +12,26 @@ from numpy.typing import NDArray
 
 from benchmarks.report.run_data import NO_HEIGHT, NS_PER_MS, OUTCOMES, Bools, Bundles, Floats, Ints, Legs, RunData
 from benchmarks.report.stats import reached
+from benchmarks.report.value import conservation, conservation_problem
 
 RESULT_NAMES: Mapping[str, str] = {"partly": "partly_succeeded"}
 """Outcome in the events -> name in results.json, where they differ."""
 ENDINGS = ("succeeded", "partly", "reverted", "skipped", "aborted", "dropped", "lost")
 """What an accepted bundle ends in."""
+ADMITTED = ("succeeded", "reverted", "skipped", "aborted")
+"""Fates of legs that derivation let through."""
 MAX_EXAMPLES = 5
+CAUSES = (
+    ("due", "sent"),
+    ("sent", "accepted"),
+    ("sequenced", "firm"),
+    ("sequenced", "executed"),
+    ("executed", "atomic_safe"),
+    ("atomic_safe", "proved"),
+    ("proved", "settled"),
+    ("settled", "final"),
+)
+"""Stages of which the second cannot come before the first."""
 CLOCK_SLACK_MS = 1.0
 """Two timestamps of one moment may differ by this much beyond the residual of the clocks."""
 
@@ -30,6 +44,8 @@ class LegVerdict:
     """Ids of bundles of which derivation admitted some legs and not all, or admitted them at different heights."""
     contradicted: Ints
     """Ids of bundles whose outcome is not the one that follows from their legs."""
+    partly: Ints
+    """Ids of bundles of which some legs took effect and others did not."""
 
 
 def count_bundles(data: RunData, verdict: LegVerdict) -> dict[str, int]:
@@ -77,7 +93,8 @@ def judge_legs(data: RunData) -> LegVerdict:
         keys = np.unique(leg_key[mask[rows]])
         return np.bincount(keys // 256, minlength=count)
 
-    admitted = distinct(legs.is_fate("succeeded", "reverted", "skipped"))
+    admitted = distinct(legs.is_fate(*ADMITTED))
+    aborted = distinct(legs.is_fate("aborted"))
     dropped = distinct(legs.is_fate("dropped"))
     succeeded, reverted = distinct(legs.is_fate("succeeded")), distinct(legs.is_fate("reverted"))
     drained = data.run.get("drained_ns") is not None and not data.run.get("interrupted")
@@ -85,15 +102,24 @@ def judge_legs(data: RunData) -> LegVerdict:
     split = (admitted > 0) & ((not_admitted > 0) | (dropped > 0))
     split |= _heights_differ(legs, rows, position, count)
 
-    # A bundle of which any leg was dropped counts as dropped, also a split one.
+    # A bundle of which any leg was dropped counts as dropped, also a split one. One that was struck on one rollup and
+    # stands on another is partly succeeded, however its other legs ended.
     follows = np.select(
-        [succeeded >= bundles.legs, dropped > 0, succeeded > 0, reverted > 0, admitted >= bundles.legs],
-        [OUTCOMES.index(name) for name in ("succeeded", "dropped", "partly", "reverted", "skipped")],
+        [
+            succeeded >= bundles.legs,
+            dropped > 0,
+            aborted >= bundles.legs,
+            (succeeded > 0) | (aborted > 0),
+            reverted > 0,
+            admitted >= bundles.legs,
+        ],
+        [OUTCOMES.index(name) for name in ("succeeded", "dropped", "aborted", "partly", "reverted", "skipped")],
         default=-1,
     )
-    accepted = ~bundles.is_outcome("refused", "unsent", "aborted", "lost")
+    accepted = ~bundles.is_outcome("refused", "unsent", "lost")
     contradicted = accepted & (follows != bundles.outcome)
-    return LegVerdict(unbundled=bundles.ids[split], contradicted=bundles.ids[contradicted])
+    partly = accepted & (follows == OUTCOMES.index("partly"))
+    return LegVerdict(unbundled=bundles.ids[split], contradicted=bundles.ids[contradicted], partly=bundles.ids[partly])
 
 
 def _positions(bundles: Bundles, legs: Legs) -> Ints:
@@ -108,7 +134,7 @@ def _positions(bundles: Bundles, legs: Legs) -> Ints:
 
 def _heights_differ(legs: Legs, rows: Ints, position: Ints, count: int) -> Bools:
     """Bundles whose admitted legs do not all stand at one height."""
-    admitted = legs.is_fate("succeeded", "reverted", "skipped")[rows] & (legs.height[rows] != NO_HEIGHT)
+    admitted = legs.is_fate(*ADMITTED)[rows] & (legs.height[rows] != NO_HEIGHT)
     place, height = position[admitted], legs.height[rows][admitted]
     lowest = np.full(count, np.iinfo(np.int64).max)
     highest = np.full(count, np.iinfo(np.int64).min)
@@ -141,13 +167,18 @@ def check_invariants(data: RunData, counts: Mapping[str, int], verdict: LegVerdi
 
 def _recomputed(data: RunData, counts: Mapping[str, int], verdict: LegVerdict) -> dict[str, str]:
     """Invariant -> what is wrong, empty if it holds."""
-    return {
+    found = {
         "accounts_add_up": _accounts_problem(data, counts),
         "every_accepted_resolved": f"{counts['lost']:,} accepted bundles were lost" if counts["lost"] else "",
         "no_unbundled": _examples("unbundled", verdict.unbundled),
         "outcomes_match_legs": _examples("with an outcome that does not follow from their legs", verdict.contradicted),
         "times_in_order": _order_problem(data),
     }
+    if data.has_verdicts:
+        found["no_partly_at_atomic_safe"] = _examples("that succeeded in part in spite of verdicts", verdict.partly)
+        if (money := conservation(data)) is not None:
+            found["value_conserved"] = conservation_problem(money)
+    return found
 
 
 def _accounts_problem(data: RunData, counts: Mapping[str, int]) -> str:
@@ -191,7 +222,7 @@ def _order_problem(data: RunData) -> str:
     bundles = data.bundles
     residual_ms = clock_residual_ms(data)
     times: dict[str, Floats] = {"due": bundles.due_ms, "sent": bundles.sent_ms, **bundles.stage_ms}
-    for earlier, later in (("due", "sent"), ("sent", "accepted"), ("sequenced", "firm"), ("sequenced", "executed")):
+    for earlier, later in CAUSES:
         if earlier not in times or later not in times:
             continue
         # A comparison with NaN is false: a time that does not exist is in no wrong order.

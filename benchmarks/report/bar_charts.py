@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from benchmarks.report import wording
 from benchmarks.report.canvas import THOUSANDS, Canvas, legend_above
 from benchmarks.report.results import Results
-from benchmarks.report.slowest import SEGMENTS
+from benchmarks.report.slowest import RESOLVE, SEGMENTS
 from benchmarks.report.style import OUTCOME_COLOURS, SEGMENT_COLOURS, colour
 
 NODES_SHOWN = 16
@@ -67,7 +67,7 @@ def draw_slowest(canvas: Canvas) -> None:
     rows = canvas.results.slowest
     names = [f"#{row['bundle_id']}" for row in rows]
     left = np.zeros(len(rows))
-    for segment in SEGMENTS:
+    for segment in (*SEGMENTS, RESOLVE):
         widths = np.array([row["segments_ms"].get(segment, 0.0) for row in rows])
         if not widths.any():
             continue

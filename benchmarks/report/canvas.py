@@ -15,6 +15,8 @@ from benchmarks.report.style import colour
 THOUSANDS = FuncFormatter(lambda value, _: f"{value:,.0f}")
 SHORTEST = FuncFormatter(lambda value, _: f"{value:,g}")
 NOTHING = FuncFormatter(lambda *_: "")
+MANY_NAMES = 7
+"""More of them, which only settlement brings, are long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +48,11 @@ class Chart:
 
 
 def legend_above(canvas: Canvas, axes: Axes) -> None:
-    """One row above the axes, two on a narrow figure."""
+    """One row above the axes, more on a narrow figure or with many names."""
     handles, labels = axes.get_legend_handles_labels()
     columns = 4 if canvas.narrow else 7
+    if len(labels) > columns and len(labels) > MANY_NAMES:
+        columns = 3 if canvas.narrow else 4
     canvas.figure.legend(
         handles, labels, loc="outside upper left", ncols=min(columns, len(labels)), handlelength=1.6, columnspacing=1.1
     )

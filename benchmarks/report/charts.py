@@ -1,4 +1,7 @@
-"""Which figures a run has, with titles and captions. How each is drawn stands in `line_charts` and `bar_charts`."""
+"""Which figures a run has, with titles and captions.
+
+How each is drawn stands in `line_charts`, `bar_charts` and, for an aggregation layer, `layer_charts`.
+"""
 
 from benchmarks.report.bar_charts import (
     NODES_SHOWN,
@@ -9,6 +12,7 @@ from benchmarks.report.bar_charts import (
     shown_outcomes,
 )
 from benchmarks.report.canvas import Chart
+from benchmarks.report.layer_charts import draw_ladder, draw_reorgs, draw_rounds, draw_settling
 from benchmarks.report.line_charts import draw_backlog, draw_cdf, draw_latency_time, draw_sweep, draw_throughput
 from benchmarks.report.results import Results
 
@@ -35,6 +39,23 @@ def charts_of(results: Results) -> list[Chart]:
         chosen.append(_resources_chart(rows))
     if results.stage_cpu_us_per_bundle:
         chosen.append(_stage_chart(len(results.stage_cpu_us_per_bundle)))
+    return [*chosen, *_layer_charts(results)]
+
+
+def _layer_charts(results: Results) -> list[Chart]:
+    """The figures of an aggregation layer; none for a run without one."""
+    layer = results.atomicity
+    if layer is None:
+        return []
+    chosen = []
+    if any(row["count"] for row in results.latency_ms.values()):
+        chosen.append(_ladder_chart(sum(1 for row in results.latency_ms.values() if row["count"])))
+    if layer.get("rounds", {}).get("histogram"):
+        chosen.append(_ROUNDS)
+    if layer.get("reorgs", {}).get("histogram"):
+        chosen.append(_REORGS)
+    if "settlement" in layer and layer["settlement"]["bundles"]["settled"]:
+        chosen.append(_SETTLING)
     return chosen
 
 
@@ -71,11 +92,50 @@ _SLOWEST = Chart(
     name="slowest",
     title="The ten slowest bundles",
     caption="send: waiting for the generator; accept: until acknowledged; order: until the block was cut; deliver: "
-    "until the slowest leg's rollup had it; then derivation, execution and the announcement.",
+    "until the slowest leg's rollup had it; then derivation, execution and the announcement; resolve: until the "
+    "verdict, where there is one.",
     draw=draw_slowest,
     height_inches=3.6,
     narrow_height_inches=3.6,
 )
+
+
+_ROUNDS = Chart(
+    name="rounds",
+    title="Verdict rounds",
+    caption="Executions that a height took until nothing in it failed: 1 where nothing did.",
+    draw=draw_rounds,
+    height_inches=2.8,
+    narrow_height_inches=2.8,
+)
+_REORGS = Chart(
+    name="reorg_depth",
+    title="Depth of reorgs",
+    caption="Executed heights that a node gave up when a verdict struck something in them. What is atomic-safe is "
+    "never given up by this.",
+    draw=draw_reorgs,
+    height_inches=2.8,
+    narrow_height_inches=2.8,
+)
+_SETTLING = Chart(
+    name="settling",
+    title="Settlement over time",
+    caption="Bundles that had come to each stage. Settlement goes in steps, one per L1 transaction. Proofs are named "
+    "for what they are: attested or modelled, not ZK.",
+    draw=draw_settling,
+)
+
+
+def _ladder_chart(rows: int) -> Chart:
+    return Chart(
+        name="ladder",
+        title="The ladder of stages",
+        caption="From the median (dot) to the p99 of every stage, on a logarithmic axis. The mark is the median that "
+        "theory expects.",
+        draw=draw_ladder,
+        height_inches=1.3 + 0.34 * rows,
+        narrow_height_inches=1.4 + 0.36 * rows,
+    )
 
 
 def _outcomes_chart(rows: int) -> Chart:

@@ -60,6 +60,14 @@ class Comparison:
     verdict: str
     regressed: bool
     """Whether a valid comparison shows a metric worse by the rule."""
+    outcomes: tuple[Mapping[str, int], ...]
+    """How the bundles of each run ended."""
+    latency_ms: tuple[Mapping[str, Mapping[str, Any]], ...]
+    """Percentiles by stage of each run."""
+    modes: tuple[str, ...]
+    """Mode of atomicity of each run; empty for one without an aggregation layer."""
+    proof_kinds: tuple[str, ...]
+    """Every kind of proof that a run settled with: attested or modelled."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -81,6 +89,27 @@ def _memory_per_node(results: Mapping[str, Any]) -> float | None:
     return float(results["totals"]["pss_mb"]) / len(nodes) if nodes else None
 
 
+def _share(outcome: str) -> Callable[[Mapping[str, Any]], float | None]:
+    """Of the bundles that were executed, in percent; only of runs that say what they promise of legs that fail."""
+
+    def find(results: Mapping[str, Any]) -> float | None:
+        counts = results["bundles"]
+        ran = counts["executed"] + counts["aborted"]
+        return round(100 * counts[outcome] / ran, 4) if ran and results.get("atomicity") else None
+
+    return find
+
+
+def _created(results: Mapping[str, Any]) -> float | None:
+    """Value that no escrow backs, over all tokens, in their smallest units."""
+    money = (results.get("atomicity") or {}).get("conservation")
+    return None if money is None else float(sum(token["difference"] for token in money["tokens"]))
+
+
+def _of_layer(name: str, unit: str, *path: str, floor: float = 0.0, judged: bool = True) -> Metric:
+    return Metric(name=name, unit=unit, value=_at("atomicity", *path), more_is_better=False, floor=floor, judged=judged)
+
+
 METRICS: Sequence[Metric] = (
     Metric(name="offered", unit="bundles/s", value=_at("offered_per_s"), more_is_better=True, judged=False),
     Metric(name="completed", unit="bundles/s", value=_at("completed_per_s"), more_is_better=True),
@@ -92,7 +121,7 @@ METRICS: Sequence[Metric] = (
             more_is_better=False,
             floor=FLOOR_MS,
         )
-        for stage in ("accepted", "sequenced", "firm", "executed")
+        for stage in ("accepted", "sequenced", "firm", "executed", "atomic_safe", "settled", "final")
         for name in ("p50", "p99")
     ),
     Metric(
@@ -109,6 +138,15 @@ METRICS: Sequence[Metric] = (
         name="CPU per bundle", unit="us", value=_at("totals", "cpu_us_per_bundle"), more_is_better=False, floor=10.0
     ),
     Metric(name="memory per node", unit="MB", value=_memory_per_node, more_is_better=False, floor=5.0),
+    Metric(name="partly succeeded", unit="%", value=_share("partly_succeeded"), more_is_better=False, judged=False),
+    Metric(name="aborted", unit="%", value=_share("aborted"), more_is_better=False, judged=False),
+    Metric(name="value out of nothing", unit="units", value=_created, more_is_better=False, judged=False),
+    _of_layer("atomic-safe after executed p50", "ms", "atomic_safe", "after_executed_ms", "p50", floor=FLOOR_MS),
+    _of_layer("bundles paid from the bond", "", "bond", "paid", judged=False),
+    _of_layer("rounds per height", "", "rounds", "mean", judged=False),
+    _of_layer("possible collateral", "bundles", "aborts", "struck_together", judged=False),
+    _of_layer("reorg depth p99", "heights", "reorgs", "depth_heights", "p99", judged=False),
+    _of_layer("L1 gas per bundle", "gas", "settlement", "gas", "per_bundle", floor=100.0),
 )
 SAME_EXPERIMENT = frozenset({"commit", "seed"})
 """Settings that may differ between a baseline and what is held against it; with any other the question is another."""
@@ -139,7 +177,16 @@ def compare_runs(run_dirs: Sequence[Path], labels: Sequence[str] = ()) -> Compar
         differing_settings=differing,
         verdict=verdict,
         regressed=regressed,
+        outcomes=tuple(dict(run["bundles"]) for run in runs),
+        latency_ms=tuple(dict(run["latency_ms"]) for run in runs),
+        modes=tuple(str((run.get("atomicity") or {}).get("mode", "")) for run in runs),
+        proof_kinds=tuple(sorted({kind for run in runs if (kind := _proof_kind(run))})),
     )
+
+
+def _proof_kind(run: Mapping[str, Any]) -> str:
+    settlement = (run.get("atomicity") or {}).get("settlement") or {}
+    return str(settlement.get("proof", {}).get("kind", ""))
 
 
 def _read(run_dir: Path) -> Mapping[str, Any]:
@@ -159,6 +206,7 @@ def _settings(run: Mapping[str, Any]) -> dict[str, str]:
     keys = ("launcher", "rollups", "legs_per_bundle", "block_interval_ms", "seed", "workload", "popularity", "arrivals",
             "replicas", "verify_proofs", "commit")  # fmt: skip
     settings = {key: str(conf[key]) for key in keys if key in conf}
+    settings["atomicity"] = str((run.get("atomicity") or {}).get("mode", "inclusion"))
     settings |= {"scenario": str(run["scenario"]), "backend": str(run["backend"]), "machine": _machine(run)}
     settings["load"] = str(run["load"]["kind"])
     if settings["load"] != "sweep":
@@ -220,7 +268,8 @@ def _verdict(
         return f"No verdict: run {', '.join(unusable)} of {len(runs)} is not valid.", False
     rule = f"{RULE_SHARE:.0%} rule, single runs"
     worse, better = (_changes(lines, wanted) for wanted in ("worse", "better"))
-    unknown = [line.name for line in lines if "not known" in line.verdicts]
+    # A stage that one mode of atomicity lacks is no gap in what is known.
+    unknown = [] if "atomicity" in differing else [line.name for line in lines if "not known" in line.verdicts]
     suffix = f" Not known in both: {', '.join(unknown)}." if unknown else ""
     others = [key.replace("_", " ") for key in differing if key not in SAME_EXPERIMENT]
     if others:
@@ -284,8 +333,16 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def write_comparison(comparison: Comparison, directory: Path) -> Path:
-    """Write comparison.json and comparison.html into a folder; the page's path."""
+    """Write comparison.json and comparison.html into a folder; the page's path.
+
+    Where a run has an aggregation layer also comparison.svg and comparison.png.
+    """
     (directory / "comparison.json").write_text(json.dumps(comparison.as_json(), indent=2) + "\n", encoding="utf-8")
+    if any(comparison.modes):
+        # Matplotlib takes half a second to import.
+        from benchmarks.report.compare_chart import draw_comparison
+
+        draw_comparison(comparison, directory)
     page = directory / "comparison.html"
     page.write_text(comparison_page(comparison), encoding="utf-8")
     return page

@@ -8,9 +8,10 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from benchmarks.report.canvas import NOTHING, SHORTEST, THOUSANDS, Canvas, legend_above, time_axis
 from benchmarks.report.load_phases import backlog_over_time
-from benchmarks.report.run_data import Floats, RunData
+from benchmarks.report.run_data import SETTLEMENT_STAGES, Floats, RunData
 from benchmarks.report.stats import MS_PER_S, Window, executed_mask, stage_latencies_ms
 from benchmarks.report.style import STAGE_COLOURS, STAGE_DASHES, colour
+from benchmarks.report.wording import stage_name
 
 CURVE_POINTS = 200
 TIME_BINS_MAX = 120
@@ -34,12 +35,18 @@ def draw_cdf(canvas: Canvas) -> None:
             continue
         x, y = _thinned(values, due)
         (line,) = axes.step(
-            x, y, where="post", color=colour(STAGE_COLOURS[stage]), linestyle=STAGE_DASHES[stage], label=stage
+            x,
+            y,
+            where="post",
+            color=colour(STAGE_COLOURS[stage]),
+            linestyle=STAGE_DASHES[stage],
+            label=stage_name(stage, canvas.results),
         )
         canvas.tip(line, f"{stage}: p50 {row['p50']:.1f} ms, p99 {row['p99']:.1f} ms, {row['count']:,} bundles")
         furthest = max(furthest, float(np.percentile(values, 99.9)))
         medians.append(float(np.median(values)))
-    _latency_axis(axes, furthest, medians)
+    settles = any(stage in canvas.results.latency_ms for stage in SETTLEMENT_STAGES)
+    _latency_axis(axes, furthest, medians, wide=settles)
     for share in (50, 99):
         axes.axhline(share, color=colour("muted"), linewidth=0.8, linestyle=(0, (2, 2)))
         axes.text(
@@ -64,8 +71,9 @@ def _thinned(values: Floats, due: int) -> tuple[Floats, Floats]:
     return np.r_[values[0], values[places]], np.r_[0.0, share]
 
 
-def _latency_axis(axes: Axes, furthest: float, medians: Sequence[float]) -> None:
-    if medians and furthest > LOG_SPREAD * max(medians):
+def _latency_axis(axes: Axes, furthest: float, medians: Sequence[float], *, wide: bool) -> None:
+    """`wide`: the run has stages of milliseconds and of seconds."""
+    if medians and (wide or furthest > LOG_SPREAD * max(medians)):
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(SHORTEST)
         axes.xaxis.set_minor_formatter(NOTHING)

@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from benchmarks.report import wording
+from benchmarks.report import layer_wording, wording
 from benchmarks.report.figures import Drawing
 from benchmarks.report.results import Results
 from benchmarks.report.run_data import RunData
@@ -36,6 +36,8 @@ SECTIONS: Sequence[tuple[str, str, tuple[str, ...]]] = (
     ("outcomes", "Outcomes", ("outcomes",)),
     ("slowest", "The ten slowest bundles", ("slowest",)),
     ("resources", "Resources", ("resources", "stage_cpu")),
+    ("atomicity", "Atomic execution", ("ladder", "rounds", "reorg_depth")),
+    ("settlement", "Settlement", ("settling",)),
 )
 
 
@@ -55,7 +57,12 @@ def environment() -> Environment:
         "number": wording.number,
         "plain": lambda name: str(name).replace("_", " "),
     }
-    made.globals |= {"light": css_variables(0), "dark": css_variables(1), "wording": wording}
+    made.globals |= {
+        "light": css_variables(0),
+        "dark": css_variables(1),
+        "wording": wording,
+        "layer_wording": layer_wording,
+    }
     return made
 
 
@@ -94,7 +101,8 @@ def page(data: RunData, results: Results, drawings: Sequence[Drawing]) -> str:
 
 
 def _tiles(results: Results) -> list[dict[str, str]]:
-    executed = results.latency_ms.get("executed", {})
+    stage = wording.completed_at(results)
+    completed, named = results.latency_ms.get(stage, {}), stage.replace("_", "-")
     bound = results.engine_bound
     split = results.bundles["unbundled"]
     return [
@@ -106,17 +114,17 @@ def _tiles(results: Results) -> list[dict[str, str]]:
             "tone": "" if results.kept_up else "warn",
         },
         {
-            "name": "executed, median",
-            "value": wording.milliseconds(executed.get("p50")),
+            "name": f"{named}, median",
+            "value": wording.milliseconds(completed.get("p50")),
             "unit": "ms",
-            "note": f"{wording.number(results.latency_blocks.get('executed', {}).get('p50'), 2)} blocks",
+            "note": f"{wording.number(results.latency_blocks.get(stage, {}).get('p50'), 2)} blocks",
             "tone": "",
         },
         {
-            "name": "executed, p99",
-            "value": wording.milliseconds(executed.get("p99")),
+            "name": f"{named}, p99",
+            "value": wording.milliseconds(completed.get("p99")),
             "unit": "ms",
-            "note": f"at most {wording.milliseconds(executed.get('max'))} ms",
+            "note": f"at most {wording.milliseconds(completed.get('max'))} ms",
             "tone": "",
         },
         {

@@ -234,7 +234,9 @@ def bounded_by(
     if kept_up:
         return {"what": "nothing", "detail": "everything offered was completed; more may be possible"}
     if not backlog_grew:
-        return {"what": "outcomes", "detail": "no backlog grew; what is missing was refused, dropped, skipped or lost"}
+        struck = "aborted, " if data.has_verdicts else ""
+        missing = f"no backlog grew; what is missing was {struck}refused, dropped, skipped or lost"
+        return {"what": "outcomes", "detail": missing}
     if busy_share is not None and busy_share >= MACHINE_FULL_SHARE:
         return {"what": "cores", "detail": f"Lockstep kept {busy_share:.0%} of all cores busy"}
     block_bytes_max = _block_bytes_max(data)

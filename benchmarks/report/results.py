@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.report import accounting, load_phases, resources, theory, validity
+from benchmarks.report.atomic import atomicity_results
 from benchmarks.report.run_data import FATES, RunData
 from benchmarks.report.slowest import slowest_bundles
 from benchmarks.report.stats import (
-    COMPLETED_METHOD,
     PERCENTILE_METHOD,
     Window,
+    completed_method,
     completed_per_s,
     executed_mask,
     in_blocks,
@@ -26,11 +27,7 @@ from benchmarks.report.stats import (
 )
 
 FORMAT = 1
-METHOD = {
-    "percentiles": PERCENTILE_METHOD,
-    "completed_per_s": COMPLETED_METHOD,
-    "latency": "from the intended time",
-}
+METHOD = {"percentiles": PERCENTILE_METHOD, "latency": "from the intended time"}
 BACKLOG_SHARE = 0.005
 """Growth of the median latency, of the window's length, from which a backlog is what was in the way."""
 EXPECTED_INVARIANTS = (
@@ -41,6 +38,14 @@ EXPECTED_INVARIANTS = (
     "every_accepted_resolved",
 )
 """Checked in every run; a report says so where one was not."""
+EXPECTED_WITH_VERDICTS = (
+    "no_partly_at_atomic_safe",
+    "verdicts_agree",
+    "no_settled_abort",
+    "value_conserved",
+)
+"""Checked where verdicts decide."""
+EXPECTED_WITH_SETTLEMENT = ("ranges_contiguous", "settled_blocks_stand")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +92,12 @@ class Results:
     versions: Mapping[str, str]
     machine: Mapping[str, Any]
     method: Mapping[str, str]
+    atomicity: Mapping[str, Any] | None
+    """Verdicts, value and settlement; None for a run without an aggregation layer, and then not in results.json."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "atomicity" or value is not None}
 
 
 def compute_results(data: RunData) -> Results:
@@ -101,7 +108,7 @@ def compute_results(data: RunData) -> Results:
     verdict = accounting.judge_legs(data)
     counts = accounting.count_bundles(data, verdict)
     invariants = accounting.check_invariants(data, counts, verdict)
-    unchecked = [name for name in EXPECTED_INVARIANTS if name not in invariants]
+    unchecked = [name for name in _expected_invariants(data) if name not in invariants]
     latency = latency_table(data.bundles, window)
     offered = offered_per_s(data.bundles, window)
     completed = completed_per_s(data.bundles, window, interval_ms)
@@ -110,10 +117,12 @@ def compute_results(data: RunData) -> Results:
     bound = resources.engine_bound(data, completed)
     expected = theory.expected_ms(data, offered_per_s=offered, bound_per_s=bound["bundles_per_s_with_recovery"])
     compared = theory.compare_with_theory(expected, latency)
+    layer = atomicity_results(data, window)
     use = resources.node_use(data)
     executed = int(executed_mask(data.bundles).sum())
     sums = resources.totals(data, use, bundles=executed, window=window)
     invalid = validity.invalid_reasons(data, counts=counts, invariants=invariants, health=health)
+    invalid += validity.layer_reasons(data, layer)
     found = load_phases.saturation(phases, load_phases.p99_bound_ms(data))
     limiting = load_phases.limiting_window(phases, found) or window
     late = bool(validity.generator_reasons(health, counts["due"]))
@@ -121,7 +130,10 @@ def compute_results(data: RunData) -> Results:
         format=FORMAT,
         valid=not invalid,
         invalid_reasons=invalid,
-        warnings=validity.warnings(data, measured=latency, sums=sums, health=health, bound=bound, unchecked=unchecked),
+        warnings=[
+            *validity.warnings(data, measured=latency, sums=sums, health=health, bound=bound, unchecked=unchecked),
+            *validity.layer_warnings(layer, window),
+        ],
         findings=[*theory.theory_findings(compared), *_saturation_findings(found)],
         scenario=str(data.run.get("scenario", "")),
         backend=str(data.run.get("backend", "")),
@@ -155,8 +167,17 @@ def compute_results(data: RunData) -> Results:
         configuration=_configuration(data),
         versions={str(name): str(version) for name, version in sorted(data.run.get("versions", {}).items())},
         machine=dict(data.run.get("machine") or {}),
-        method=METHOD,
+        method=METHOD | {"completed_per_s": completed_method(data.bundles)},
+        atomicity=layer,
     )
+
+
+def _expected_invariants(data: RunData) -> list[str]:
+    return [
+        *EXPECTED_INVARIANTS,
+        *(EXPECTED_WITH_VERDICTS if data.has_verdicts else ()),
+        *(EXPECTED_WITH_SETTLEMENT if data.settles else ()),
+    ]
 
 
 def _saturation_findings(found: Mapping[str, Any] | None) -> list[str]:
@@ -176,10 +197,11 @@ def _reasons(data: RunData, outcome: str) -> dict[str, int]:
 def _leg_counts(data: RunData) -> dict[str, int]:
     """Legs of accepted bundles by fate; the legs of bundles that never left are not missing."""
     sent = set(data.bundles.ids[~data.bundles.is_outcome("refused", "unsent")].tolist())
+    names = [name for name in FATES if name != "aborted" or data.has_verdicts]
     if len(sent) == len(data.bundles):
-        return {name: int(data.legs.is_fate(name).sum()) for name in FATES}
+        return {name: int(data.legs.is_fate(name).sum()) for name in names}
     inside = np.isin(data.legs.bundle_ids, list(sent))
-    return {name: int((data.legs.is_fate(name) & inside).sum()) for name in FATES}
+    return {name: int((data.legs.is_fate(name) & inside).sum()) for name in names}
 
 
 def _bounded_by(data: RunData, window: Window, *, kept_up: bool, generator_late: bool) -> dict[str, str]:
@@ -221,6 +243,7 @@ def _configuration(data: RunData) -> dict[str, Any]:
         "started_wall_ns",
         "ready_s",
         "tracing",
+        "atomicity",
     )
     chosen = {key: run[key] for key in keys if key in run}
     workload = data.scenario.get("workload", {})

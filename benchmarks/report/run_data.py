@@ -2,6 +2,20 @@
 
 It computes nothing: what is absent stays absent. Times become milliseconds after the start of the load, as floats,
 where NaN means "never happened"; a float holds a nanosecond exactly over any run shorter than 100 days.
+
+What run.json says of an aggregation layer; each key is absent where the run has none of it:
+
+    atomicity             inclusion, bond or agglayer
+    agglayer              {prover, label, attesters, threshold, attesters_separate, settle, settled_in_time, liars,
+                          slot_time_ms, epoch_blocks, finality_slots, serial_rounds, certificate_interval_s, ...}
+    mints_per_bundle      contingent mints of one bundle: the hops that its value takes
+    conservation          {tokens: [{token, decimals, escrow, supply: {rollup: amount}, in_flight, created,
+                          unbacked: {rollup: amount}}]}, amounts in smallest units
+    evidence, notices     lists of {accused, found_by, detail} and of {kind, height, rollup, voided, ...}
+    bond                  {paid, paid_wei, claim_gas, unpaid: {why: bundles}, executed_not_whole,
+                          account: {capital_wei, release_s, expected_per_s, measured_per_s, lacked_bond, ...}}
+    capital               {escrow_<token>, bank_outstanding, bond_wei, most_bonded_wei, bundles_judged,
+                          bundles_refused}
 """
 
 import json
@@ -25,9 +39,13 @@ Bools = NDArray[np.bool_]
 
 NS_PER_MS = 1_000_000
 OUTCOMES = ("succeeded", "partly", "reverted", "skipped", "dropped", "refused", "unsent", "lost", "aborted")
-FATES = ("succeeded", "reverted", "skipped", "dropped", "missing")
+FATES = ("succeeded", "reverted", "skipped", "dropped", "missing", "aborted")
 STAGES = ("accepted", "sequenced", "firm", "executed", "atomic_safe", "proved", "settled", "final")
-"""In the order of a bundle's life. A run has the stages whose column its bundles have."""
+"""In the order of a bundle's life. A run has the stages whose column is filled, and those that its mode promises."""
+ALWAYS = ("accepted", "sequenced", "executed")
+VERDICT_STAGES = ("atomic_safe",)
+SETTLEMENT_STAGES = ("proved", "settled", "final")
+INCLUSION, BOND, AGGLAYER = "inclusion", "bond", "agglayer"
 NO_HEIGHT = -1
 
 
@@ -51,6 +69,8 @@ class Bundles:
     drop_reason: NDArray[np.object_]
     attempts: Ints
     submission_hash: pa.Array
+    completion: str
+    """The stage at which a bundle counts as completed: executed, or atomic_safe where verdicts decide."""
 
     def __len__(self) -> int:
         """How many bundles were due."""
@@ -98,6 +118,35 @@ class RunData:
     blocks: Mapping[str, NDArray[Any]]
     resources: Sequence[Mapping[str, Any]]
     stalls: Sequence[Mapping[str, Any]]
+    reorgs: Sequence[Mapping[str, Any]]
+    verdicts: Sequence[Mapping[str, Any]]
+    certificates: Sequence[Mapping[str, Any]]
+    settlements: Sequence[Mapping[str, Any]]
+    proofs: Sequence[Mapping[str, Any]]
+
+    @property
+    def atomicity(self) -> str:
+        """What is promised about the legs of a bundle."""
+        return str(self.run.get("atomicity") or INCLUSION)
+
+    @property
+    def layer(self) -> Mapping[str, Any]:
+        """Settings of the aggregation layer; empty where there is none."""
+        return self.run.get("agglayer") or {}
+
+    @property
+    def has_verdicts(self) -> bool:
+        """Failing bundles are struck before a height is safe."""
+        return self.atomicity == AGGLAYER
+
+    @property
+    def settles(self) -> bool:
+        """Rollups send certificates to an L1."""
+        return bool(self.layer.get("settle"))
+
+    def ms_after_start(self, at_ns: int | None) -> float | None:
+        """A time of a table's row in milliseconds after the start of the load."""
+        return None if at_ns is None else (int(at_ns) - self.zero_ns) / NS_PER_MS
 
     def since_start_ms(self, key: str) -> float | None:
         """A moment of run.json in milliseconds after the start of the load; None where it has none."""
@@ -126,11 +175,15 @@ def read_run(directory: Path) -> RunData:
         scenario=scenario,
         scenario_text=text,
         overrides=overrides,
-        bundles=_bundles(_read_table(events / "bundles.parquet"), zero_ns),
+        bundles=_bundles(_read_table(events / "bundles.parquet"), zero_ns, run),
         legs=_legs(_read_table(events / "legs.parquet"), zero_ns),
         blocks=_blocks(_read_table(events / "blocks.parquet"), zero_ns),
         resources=_read_rows(events / "resources.parquet"),
         stalls=_read_rows(events / "stalls.parquet"),
+        **{
+            name: _read_rows(events / f"{name}.parquet") if (events / f"{name}.parquet").exists() else []
+            for name in ("reorgs", "verdicts", "certificates", "settlements", "proofs")
+        },
     )
 
 
@@ -193,22 +246,37 @@ def _toml_value(text: str) -> Any:
 # Columns
 
 
-def _bundles(table: pa.Table, zero_ns: int) -> Bundles:
+def _bundles(table: pa.Table, zero_ns: int, run: Mapping[str, Any]) -> Bundles:
     table = table.sort_by([("due_ns", "ascending"), ("bundle_id", "ascending")])
     return Bundles(
         ids=_ints(table, "bundle_id"),
         legs=_ints(table, "legs"),
         due_ms=_times(table, "due_ns", zero_ns),
         sent_ms=_times(table, "sent_ns", zero_ns),
-        stage_ms={
-            stage: _times(table, f"{stage}_ns", zero_ns) for stage in STAGES if f"{stage}_ns" in table.column_names
-        },
+        stage_ms=_stages(table, zero_ns, run),
         height=_ints(table, "height", NO_HEIGHT),
         outcome=_codes(table, "outcome", OUTCOMES),
         drop_reason=_texts(table, "drop_reason"),
         attempts=_ints(table, "attempts", 0),
         submission_hash=table.column("submission_hash").combine_chunks(),
+        completion="atomic_safe" if run.get("atomicity") == AGGLAYER else "executed",
     )
+
+
+def _stages(table: pa.Table, zero_ns: int, run: Mapping[str, Any]) -> dict[str, Floats]:
+    """A column of which nothing is filled is a stage that the mode lacks, unless the mode promises it."""
+    layer = run.get("agglayer") or {}
+    promised = {*ALWAYS, *(VERDICT_STAGES if run.get("atomicity") == AGGLAYER else ())}
+    promised |= set(SETTLEMENT_STAGES if layer.get("settle") else ())
+    stages = {}
+    for stage in STAGES:
+        if f"{stage}_ns" in table.column_names:
+            times = _times(table, f"{stage}_ns", zero_ns)
+            if stage in promised or bool(np.isfinite(times).any()):
+                stages[stage] = times
+        elif stage in promised and stage not in ALWAYS:
+            stages[stage] = np.full(table.num_rows, np.nan)
+    return stages
 
 
 def _legs(table: pa.Table, zero_ns: int) -> Legs:

@@ -5,18 +5,20 @@ from typing import Any
 import numpy as np
 
 from benchmarks.report.run_data import FATES, NO_HEIGHT, OUTCOMES, Floats, Legs, RunData
-from benchmarks.report.stats import Window, executed_mask, rounded
+from benchmarks.report.stats import Window, completed_mask, rounded
 
 SLOWEST = 10
 SEGMENTS = ("send", "accept", "order", "deliver", "derive", "execute", "announce")
 """due -> sent -> accepted -> sequenced -> received by the slowest leg's rollup -> derived -> built -> announced."""
+RESOLVE = "resolve"
+"""executed -> atomic-safe, where verdicts decide."""
 
 
 def slowest_bundles(data: RunData, window: Window) -> list[dict[str, Any]]:
     """Slowest first; lost bundles are not here, because they have no latency. See SEGMENTS for the parts."""
     bundles = data.bundles
-    chosen = np.flatnonzero(window.holds(bundles.due_ms) & executed_mask(bundles))
-    latency = bundles.stage_ms["executed"][chosen] - bundles.due_ms[chosen]
+    chosen = np.flatnonzero(window.holds(bundles.due_ms) & completed_mask(bundles))
+    latency = bundles.stage_ms[bundles.completion][chosen] - bundles.due_ms[chosen]
     # Ties by due time, so that the list does not depend on how a sort treats equals.
     worst = chosen[np.lexsort((bundles.due_ms[chosen], -latency))][:SLOWEST]
     return [_describe(data, int(place)) for place in worst]
@@ -33,7 +35,8 @@ def _describe(data: RunData, place: int) -> dict[str, Any]:
         *(_leg_moments(legs, last) if last is not None else [np.nan] * 3),
         float(bundles.stage_ms["executed"][place]),
     ]
-    return {
+    segments = _segments(moments)
+    row: dict[str, Any] = {
         "bundle_id": int(bundles.ids[place]),
         "submission_hash": bundles.submission_hash[place].as_py().hex(),
         "due_s": rounded(moments[0] / 1_000),
@@ -41,13 +44,18 @@ def _describe(data: RunData, place: int) -> dict[str, Any]:
         "height": None if bundles.height[place] == NO_HEIGHT else int(bundles.height[place]),
         "outcome": OUTCOMES[int(bundles.outcome[place])],
         "attempts": int(bundles.attempts[place]),
-        "segments_ms": _segments(moments),
+        "segments_ms": segments,
         "slowest_leg": None if last is None else int(legs.index[last]),
         "legs": [
             {"index": int(legs.index[row]), "rollup": str(legs.rollup[row]), "fate": FATES[int(legs.fate[row])]}
             for row in rows
         ],
     }
+    if bundles.completion != "executed":
+        safe_ms = float(bundles.stage_ms[bundles.completion][place])
+        segments[RESOLVE] = rounded(safe_ms - moments[-1])
+        row["atomic_safe_ms"] = rounded(safe_ms - moments[0])
+    return row
 
 
 def _last_leg(executed_ms: Floats, rows: "np.ndarray[Any, Any]") -> int | None:

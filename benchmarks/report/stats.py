@@ -14,8 +14,8 @@ from benchmarks.report.run_data import Bools, Bundles, Floats
 
 PERCENTILE_METHOD = "nearest rank over all values (numpy method 'inverted_cdf')"
 COMPLETED_METHOD = (
-    "bundles due in the window that executed, per second of the window plus the growth of the median latency over the "
-    "window; where that latency exceeds 10 block intervals, no more than what executed while the window lasted: "
+    "bundles due in the window that {completed}, per second of the window plus the growth of the median latency over "
+    "the window; where that latency exceeds 10 block intervals, no more than what {completed} while the window lasted: "
     "a backlog that is only worked off later does not count as throughput"
 )
 KEEPING_UP_BLOCKS = 10
@@ -78,12 +78,16 @@ def reached(bundles: Bundles, stage: str) -> Bools:
     return mask
 
 
-def stages_of(bundles: Bundles) -> tuple[str, ...]:
-    """Stages this run has. A column of which nothing is filled is a stage that the mode lacks."""
-    always = ("accepted", "sequenced", "executed")
-    return tuple(
-        stage for stage, times in bundles.stage_ms.items() if stage in always or bool(np.isfinite(times).any())
+def completed_method(bundles: Bundles) -> str:
+    """What completed per second means in this run."""
+    return COMPLETED_METHOD.format(
+        completed="became atomic-safe" if bundles.completion == "atomic_safe" else "executed"
     )
+
+
+def completed_mask(bundles: Bundles) -> Bools:
+    """Bundles that are completed: executed, or atomic-safe where verdicts decide."""
+    return reached(bundles, bundles.completion) if bundles.completion in bundles.stage_ms else executed_mask(bundles)
 
 
 def stage_latencies_ms(bundles: Bundles, stage: str, window: Window) -> Floats:
@@ -97,7 +101,7 @@ def latency_table(bundles: Bundles, window: Window) -> dict[str, dict[str, Any]]
     """Percentiles per stage, with the number of bundles due in the window that never got there."""
     due = int(window.holds(bundles.due_ms).sum())
     table: dict[str, dict[str, Any]] = {}
-    for stage in stages_of(bundles):
+    for stage in bundles.stage_ms:
         row: dict[str, Any] = percentiles(stage_latencies_ms(bundles, stage, window))
         row["failures"] = due - row["count"]
         table[stage] = row
@@ -124,15 +128,15 @@ def offered_per_s(bundles: Bundles, window: Window) -> float:
 
 def completed_per_s(bundles: Bundles, window: Window, interval_ms: float) -> float:
     """See COMPLETED_METHOD."""
-    ran = reached(bundles, "executed")
+    ran = completed_mask(bundles)
     count = int((window.holds(bundles.due_ms) & ran).sum())
     if not count or not window.seconds:
         return 0.0
     growth_s = max(0.0, latency_growth_ms(bundles, window, interval_ms)) / MS_PER_S
     completed = count / (window.seconds + growth_s)
-    last = stage_latencies_ms(bundles, "executed", window.end(_edge_ms(window, interval_ms)))
+    last = stage_latencies_ms(bundles, bundles.completion, window.end(_edge_ms(window, interval_ms)))
     if not len(last) or np.median(last) > KEEPING_UP_BLOCKS * interval_ms:
-        meanwhile = int((window.holds(bundles.stage_ms["executed"]) & ran).sum())
+        meanwhile = int((window.holds(bundles.stage_ms[bundles.completion]) & ran).sum())
         completed = min(completed, meanwhile / window.seconds)
     return rounded(completed)
 
@@ -143,11 +147,12 @@ def _edge_ms(window: Window, interval_ms: float) -> float:
 
 
 def latency_growth_ms(bundles: Bundles, window: Window, interval_ms: float) -> float:
-    """How much longer `executed` takes at the end of the window than at its start, by medians of both edges."""
+    """How much longer completion takes at the end of the window than at its start, by medians of both edges."""
     length_ms = window.to_ms - window.from_ms
     edge_ms = _edge_ms(window, interval_ms)
-    first = stage_latencies_ms(bundles, "executed", Window(from_ms=window.from_ms, to_ms=window.from_ms + edge_ms))
-    last = stage_latencies_ms(bundles, "executed", window.end(edge_ms))
+    start = Window(from_ms=window.from_ms, to_ms=window.from_ms + edge_ms)
+    first = stage_latencies_ms(bundles, bundles.completion, start)
+    last = stage_latencies_ms(bundles, bundles.completion, window.end(edge_ms))
     if not len(first) or not len(last):
         return 0.0
     # The edges' middles are one edge less than the window apart.

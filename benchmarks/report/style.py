@@ -65,6 +65,7 @@ SEGMENT_COLOURS: Mapping[str, str] = {
     "derive": "pink",
     "execute": "vermilion",
     "announce": "violet",
+    "resolve": "ink",
 }
 WIDE_INCHES = 6.2
 NARROW_INCHES = 3.9

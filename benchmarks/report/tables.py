@@ -1,7 +1,7 @@
 """The results as files for other tools: CSV for spreadsheets and a LaTeX table for a paper."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,10 @@ _NODE_COLUMNS = ("cpu_s", "pss_mb", "idle_pss_mb", "engine_cpu_s", "engine_pss_m
 
 
 def write_tables(results: Results, directory: Path) -> None:
-    """Write results.tex and latency, outcomes, resources, phases, stage_cpu and invariants as CSV."""
+    """Write results.tex and latency, outcomes, resources, phases, stage_cpu and invariants as CSV.
+
+    With an aggregation layer also rounds, reorgs, conservation, settlement, bond, aborted and refused.
+    """
     directory.mkdir(exist_ok=True)
     _write_csv(directory / "latency.csv", *_latency_rows(results))
     _write_csv(directory / "outcomes.csv", ("what", "bundles"), results.bundles.items())
@@ -56,6 +59,59 @@ def write_tables(results: Results, directory: Path) -> None:
         ((name, row["ok"], row["checked_by"], row["detail"]) for name, row in results.invariant_details.items()),
     )
     (directory / "results.tex").write_text(latex_table(results), encoding="utf-8")
+    if results.atomicity is not None:
+        _write_layer(results.atomicity, directory)
+
+
+def _write_layer(layer: Mapping[str, Any], directory: Path) -> None:
+    """What the mode lacks gets no file."""
+    if "rounds" in layer:
+        rows = ((row["rounds"], row["heights"]) for row in layer["rounds"]["histogram"])
+        _write_csv(directory / "rounds.csv", ("rounds", "heights"), rows)
+        depths = ((row["depth"], row["reorgs"]) for row in layer["reorgs"]["histogram"])
+        _write_csv(directory / "reorgs.csv", ("depth_heights", "reorgs"), depths)
+        _write_csv(directory / "aborted.csv", ("reason", "bundles"), layer["aborts"]["by_reason"].items())
+    if "conservation" in layer:
+        _write_csv(
+            directory / "conservation.csv",
+            ("token", "where", "amount"),
+            (
+                (token["token"], where, units)
+                for token in layer["conservation"]["tokens"]
+                for where, units in (
+                    ("escrow", token["escrow"]),
+                    *token["supply"].items(),
+                    ("in_flight", token["in_flight"]),
+                    ("difference", token["difference"]),
+                )
+            ),
+        )
+    if "settlement" in layer:
+        settled = layer["settlement"]
+        _write_csv(
+            directory / "settlement.csv",
+            ("what", "value"),
+            [
+                ("proof", settled["proof"]["label"]),
+                *((f"certificates {name}", count) for name, count in settled["certificates"].items()),
+                *((name, settled[name]) for name in ("exits", "imports")),
+                *((f"bundles {name}", count) for name, count in settled["bundles"].items()),
+                *((f"gas {name}", count) for name, count in settled["gas"].items()),
+                *((f"proof {name} ms", settled["proof"]["duration_ms"][name]) for name in _PERCENTILES),
+                *(
+                    (f"certificate {step} {name} ms", row[name])
+                    for step, row in settled["life_ms"].items()
+                    for name in ("p50", "p99")
+                ),
+            ],
+        )
+    if "bond" in layer:
+        bond = layer["bond"]
+        said = [(name, value) for name, value in bond.items() if not isinstance(value, dict)]
+        said += [(f"account {name}", value) for name, value in (bond.get("account") or {}).items()]
+        _write_csv(directory / "bond.csv", ("what", "value"), said)
+    entries = ((row["what"], row["who"], row["why"], row["count"]) for row in layer["refused"]["entries"])
+    _write_csv(directory / "refused.csv", ("what", "who", "why", "count"), entries)
 
 
 def _latency_rows(results: Results) -> tuple[Sequence[str], list[Sequence[Any]]]:
@@ -94,7 +150,7 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]])
 def latex_table(results: Results) -> str:
     """A table float for the booktabs package."""
     rows = [
-        f"{latex(stage)} & "
+        f"{latex(wording.stage_name(stage, results))} & "
         + " & ".join(wording.milliseconds(row[name]) for name in ("p50", "p90", "p99", "max"))
         + f" & {wording.number(results.latency_blocks.get(stage, {}).get('p50'), 2)}"
         + f" & {row['count']:,} \\\\"

@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.report import wording
+from benchmarks.report import layer_wording, wording
 from benchmarks.report.results import Results
 
 TEXT_WIDTH = 100
@@ -104,12 +104,14 @@ def _latency_table(results: Results, *, width: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), title_justify="left")
     table.title = "Latency from the intended time, ms"
     table.title_style = "dim"
-    table.add_column("stage")
+    table.add_column("stage", no_wrap=True)
     for name in ("p50", "p90", "p99", "max"):
         table.add_column(name, justify="right")
-    table.add_column("p50 exp.", justify="right", style="dim")
-    table.add_column("p99 exp.", justify="right", style="dim")
-    roomy = width >= 90
+    # Block intervals say nothing of settlement, and the names and figures of its stages need the room.
+    roomy = width >= 90 and results.atomicity is None
+    theory = ("p50", "p99") if width >= 90 or results.atomicity is None else ("p50",)
+    for name in theory:
+        table.add_column(f"{name} exp.", justify="right", style="dim")
     if roomy:
         table.add_column("p50 blocks", justify="right")
         table.add_column("p99 blocks", justify="right")
@@ -119,9 +121,9 @@ def _latency_table(results: Results, *, width: int) -> Table:
         in_blocks = results.latency_blocks.get(stage, {})
         blocks = [wording.number(in_blocks.get(name), 2) for name in ("p50", "p99")] if roomy else []
         table.add_row(
-            Text(stage, style="bold" if stage == "executed" else ""),
+            Text(wording.stage_name(stage, results), style="bold" if stage == wording.completed_at(results) else ""),
             *(wording.milliseconds(row[name]) for name in ("p50", "p90", "p99", "max")),
-            *(wording.milliseconds(expected.get(name)) for name in ("p50", "p99")),
+            *(wording.milliseconds(expected.get(name)) for name in theory),
             *blocks,
             f"{row['count']:,}" + (f" (-{row['failures']:,})" if row["failures"] else ""),
         )
@@ -133,6 +135,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     rows = [("Bundles", f"{results.bundles['due']:,} due: {ended}")]
     for name, by_reason in wording.reasons(results):
         rows.append((name.capitalize(), ", ".join(f"{count:,} {reason}" for reason, count in by_reason.items())))
+    rows += layer_wording.facts(results)
     rows.append(("Invariants", wording.invariants(results)))
     rows.append(("Cost", wording.cost(results)))
     if results.stage_cpu_us_per_bundle:

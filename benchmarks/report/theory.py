@@ -6,11 +6,14 @@ The backend's own closed form comes from run.json. Execution is added here, beca
 rate and not from the backend.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from benchmarks.report.load_phases import load_kind
-from benchmarks.report.run_data import RunData
+from benchmarks.report.run_data import NS_PER_MS, RunData
 from benchmarks.report.stats import rounded
 
 TOLERANCE_SHARE = 0.25
@@ -20,6 +23,10 @@ scheduler.
 ALLOWANCE_MS: Mapping[str, float] = {"p50": 10.0, "p99": 20.0}
 OVERLOAD_SHARE = 0.9
 """Above this share of the engine bound a queue builds and the formula of `executed` says nothing."""
+EXCHANGE_MS = 5.0
+"""Reports to the resolver and the verdict back, with two signatures made and several checked, on one machine. An
+allowance of ours, not a measurement of the run.
+"""
 LAZY_WAIT = "a bundle arrives at any moment of an interval and waits for its end"
 
 
@@ -46,7 +53,97 @@ def expected_ms(data: RunData, *, offered_per_s: float, bound_per_s: float | Non
             executed["p99"] = rounded(executed["p99"] + execution_ms)
         else:
             executed["formula"] += "; execution is not added, because this run measured no engine bound"
+    if "executed" in stages:
+        stages |= _of_layer(data, stages["executed"], offered_per_s=offered_per_s, bound_per_s=bound_per_s)
     return stages
+
+
+def _of_layer(
+    data: RunData, executed: dict[str, Any], *, offered_per_s: float, bound_per_s: float | None
+) -> dict[str, dict[str, Any]]:
+    """What verdicts and settlement add after `executed`, and to it: the execution that stands is the last round's."""
+    found: dict[str, dict[str, Any]] = {}
+    base = executed
+    if data.has_verdicts:
+        execution_ms = float(data.run["block_interval_ms"]) * (offered_per_s / bound_per_s if bound_per_s else 0.0)
+        _add_rounds(data, executed, execution_ms=execution_ms)
+        found["atomic_safe"] = base = {
+            **{name: rounded(executed[name] + EXCHANGE_MS) for name in ("p50", "p99")},
+            "formula": f"executed, plus an exchange of reports and a verdict: {EXCHANGE_MS:g} ms (an allowance)",
+            "by_construction": False,
+            "applies": executed["applies"],
+        }
+    if data.settles and (rounds := _settlement_round_ms(data)) is not None:
+        round_ms, why = rounds
+        found |= _settled(data, base, round_ms=round_ms, why=why)
+    return found
+
+
+def _add_rounds(data: RunData, executed: dict[str, Any], *, execution_ms: float) -> None:
+    """Every round beyond the first is an exchange of reports and another execution of the height."""
+    values = [int(row["rounds"]) for row in data.verdicts if int(row["rounds"]) > 0] or [1]
+    rounds = {"p50": float(np.percentile(values, 50)), "p99": float(np.percentile(values, 99))}
+    if rounds["p99"] <= 1:
+        return
+    each_ms = EXCHANGE_MS + execution_ms
+    for name, count in rounds.items():
+        executed[name] = rounded(executed[name] + (count - 1) * each_ms)
+    executed["formula"] += (
+        f"; plus r - 1 further rounds of {EXCHANGE_MS:g} ms (an allowance) and one execution each, r as measured: "
+        f"p50 {rounds['p50']:g}, p99 {rounds['p99']:g}"
+    )
+
+
+def _settlement_round_ms(data: RunData) -> tuple[float, str] | None:
+    """One round of settlement: whole epochs that hold the proof, the transaction's slot and the next certificate."""
+    layer = data.layer
+    slot_ms, epoch_blocks = float(layer.get("slot_time_ms") or 0), int(layer.get("epoch_blocks") or 0)
+    if not slot_ms or not epoch_blocks:
+        return None
+    proofs = [int(row["duration_ns"]) / NS_PER_MS for row in data.proofs]
+    proof_ms = float(np.median(proofs)) if proofs else 0.0
+    epoch_ms = slot_ms * epoch_blocks
+    interval_ms = 1_000.0 * float(layer.get("certificate_interval_s") or 0)
+    # After the end of an epoch: the proof, then the next slot. The next certificate is made after that, and is in time
+    # for the end of the epoch that is then under way.
+    busy_ms = slot_ms * (math.floor(proof_ms / slot_ms) + 1)
+    round_ms = max(math.floor(busy_ms / epoch_ms) + 1, math.ceil(interval_ms / epoch_ms)) * epoch_ms
+    why = (
+        f"one round = {round_ms / 1_000:g} s: {round_ms / epoch_ms:g} epoch(s) of {epoch_blocks} x "
+        f"{slot_ms / 1_000:g} s slots, which hold a proof of {proof_ms:.0f} ms as measured and the transaction's slot"
+    )
+    return round_ms, why
+
+
+def _settled(data: RunData, base: Mapping[str, Any], *, round_ms: float, why: str) -> dict[str, dict[str, Any]]:
+    """A bundle waits for its certificate; its exits settle in the first round, its imports in the round after.
+
+    An exit waits for imports only where the balance proven before does not cover it, so a bundle of k hops takes from
+    2 to k + 1 rounds; the expectation is the lower end.
+    """
+    # Without verdicts nothing matches a mint with its exit, so certificates import none of a bundle's mints.
+    hops = int(data.run.get("mints_per_bundle") or 0) if data.has_verdicts else 0
+    rounds = 2 if hops else 1
+    wait = {"p50": 0.5 * round_ms, "p99": 0.99 * round_ms}
+    settled = {name: base[name] + wait[name] + rounds * round_ms for name in wait}
+    spread = f"k = {hops} hops: 2 rounds where balances cover every exit, at most k + 1 = {hops + 1}"
+    text = spread if hops else "nothing of a bundle is imported: 1 round"
+    slot_ms = float(data.layer["slot_time_ms"])
+    final_ms = 2 * int(data.layer.get("finality_slots") or 0) * slot_ms
+    common = {"by_construction": False, "applies": base["applies"]}
+    return {
+        "settled": {
+            **{name: rounded(value) for name, value in settled.items()},
+            "formula": f"atomic-safe or executed, plus the wait for the next certificate (up to one round), plus "
+            f"{rounds} round(s); {text}; {why}",
+            **common,
+        },
+        "final": {
+            **{name: rounded(value + final_ms) for name, value in settled.items()},
+            "formula": f"settled, plus 2 x {data.layer.get('finality_slots')} slots until the L1 block is finalized",
+            **common,
+        },
+    }
 
 
 def _from_backend(stored: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -15,6 +15,9 @@ FEW_BUNDLES = 1_000
 """Fewer leave the last percent to ten bundles or less."""
 FULL_MACHINE_SHARE = 0.9
 CLOCK_RESIDUAL_MS = 2.0
+SAFE_GROWTH_MS = 20.0
+SAFE_GROWTH_SHARE = 0.005
+"""Of the window's length, between the medians of its halves: above, verdicts do not keep up with blocks."""
 
 
 def generator_health(data: RunData, window: Window) -> dict[str, Any]:
@@ -87,6 +90,51 @@ def invalid_reasons(
     if health["sent_share"] < SENT_SHARE and not data.run.get("interrupted") and counts["due"]:
         reasons.append(f"the offered rate was not reached: {health['sent_share']:.1%} of the bundles due were sent")
     return reasons
+
+
+def layer_reasons(data: RunData, layer: Mapping[str, Any] | None) -> list[str]:
+    """What of the aggregation layer makes a result unusable."""
+    if layer is None or data.run.get("interrupted"):
+        return []
+    never = layer.get("atomic_safe", {}).get("never", 0)
+    if not never:
+        return []
+    return [f"{never:,} executed bundles never became atomic-safe: their heights had no verdict when the run ended"]
+
+
+def layer_warnings(layer: Mapping[str, Any] | None, window: Window) -> list[str]:
+    """What a reader should know of the aggregation layer although the run is valid."""
+    if layer is None:
+        return []
+    found = []
+    growth_ms = layer.get("atomic_safe", {}).get("growth_ms") or 0.0
+    if growth_ms > SAFE_GROWTH_MS and growth_ms > SAFE_GROWTH_SHARE * (window.to_ms - window.from_ms):
+        found.append(
+            f"verdicts fell behind: the wait from executed to atomic-safe grew by {growth_ms:.0f} ms over the run"
+        )
+    if layer.get("rounds", {}).get("epochs", 0) > 1:
+        found.append("a new epoch began: heights that were safe were resolved again")
+    settled = layer.get("settlement")
+    if settled is None:
+        return found
+    proof, bundles = settled["proof"], settled["bundles"]
+    if bundles["unsettled"]:
+        unsound = layer.get("conservation", {}).get("unsound")
+        why = f"; those that touch {', '.join(unsound)}, unsound by the scenario, may never settle" if unsound else ""
+        found.append(
+            f"settlement did not keep up: {bundles['unsettled']:,} of {bundles['completed']:,} completed bundles were "
+            f"not settled when the run ended{why}"
+        )
+    elif settled["settled_in_time"] is False:
+        found.append("settlement did not keep up: the last certificates were not settled when the run ended")
+    refused = settled["certificates"].get("in_error", 0)
+    if refused:
+        found.append(f"{refused:,} certificates were refused; why stands under what was refused")
+    if proof["attesters_separate"] is False:
+        found.append("attesters share a process: their threshold protects from nothing")
+    if proof["modelled_share"]:
+        found.append(f"proving time is modelled: {proof['modelled_share']:.0%} of it was waited, not worked")
+    return found
 
 
 def warnings(

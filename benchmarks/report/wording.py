@@ -18,6 +18,12 @@ INVARIANT_MEANINGS: Mapping[str, str] = {
     "rederivation_matches": "Deriving and executing the sequenced log again gives the same block hashes.",
     "replicas_agree": "All nodes of a rollup have the same block hashes.",
     "times_in_order": "No effect was seen before its cause, beyond what the clocks allow.",
+    "no_partly_at_atomic_safe": "No bundle that became atomic-safe succeeded on one rollup and not on another.",
+    "no_settled_abort": "No exit, mint, claim or settled import was made by a leg of an aborted bundle.",
+    "ranges_contiguous": "The settled ranges of every rollup follow one another without a gap.",
+    "settled_blocks_stand": "The last block of every settled range is the one that the rollup stands on.",
+    "value_conserved": "Of every token, the rollups hold and have under way exactly what L1 holds in escrow for them.",
+    "verdicts_agree": "All nodes took the same verdict of every height.",
 }
 FEW_SHARE = 0.005
 """Below this a cause is not worth naming in the headline."""
@@ -52,6 +58,18 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
+def stage_name(stage: str, results: Results) -> str:
+    """A stage as it is shown; whoever reads of a proof reads what kind it is."""
+    plain = stage.replace("_", "-")
+    kind = _settlement(results).get("proof", {}).get("kind")
+    return f"{plain} ({kind})" if stage == "proved" and kind else plain
+
+
+def _settlement(results: Results) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = (results.atomicity or {}).get("settlement", {})
+    return found
+
+
 def all_or_none(results: Results) -> str:
     """The line everyone looks for."""
     split, due = results.bundles["unbundled"], results.bundles["sequenced"]
@@ -77,15 +95,22 @@ def headline(results: Results) -> str:
     if results.kept_up:
         return f"Carried {rate(completed)} bundles/s, all of the {rate(offered)}/s offered"
     what = f"{rate(completed)} bundles/s completed, {percent(completed / offered)} of the {rate(offered)}/s offered"
-    row = results.latency_ms.get("executed", {"count": 0, "failures": 0})
+    stage = completed_at(results)
+    row = results.latency_ms.get(stage, {"count": 0, "failures": 0})
     never = row["failures"] / max(1, row["count"] + row["failures"])
-    causes = [f"{percent(never)} were never executed"] if never > FEW_SHARE else []
+    causes = [f"{percent(never)} were never {stage.replace('_', '-')}"] if never > FEW_SHARE else []
     if (growth_ms := results.load["latency_growth_ms"]) > FEW_SHARE * 1_000 * _window_s(results):
         causes.append(f"a backlog grew by {milliseconds(growth_ms)} ms")
     # Refused, dropped and skipped bundles can be what the workload provokes; only a backlog shows that the system is
     # slow.
-    start = "Did not keep up" if growth_ms > FEW_SHARE * 1_000 * _window_s(results) else "Not everything was executed"
+    backlog = growth_ms > FEW_SHARE * 1_000 * _window_s(results)
+    start = "Did not keep up" if backlog else f"Not everything was {stage.replace('_', '-')}"
     return f"{start}: {what}" + (f" ({', '.join(causes)})" if causes else "")
+
+
+def completed_at(results: Results) -> str:
+    """The stage at which a bundle counts as completed."""
+    return str((results.atomicity or {}).get("completed_at", "executed"))
 
 
 def _window_s(results: Results) -> float:
@@ -162,6 +187,8 @@ def configuration(results: Results) -> list[tuple[str, str]]:
         network += f", {conf['replicas']} replicas"
     if not conf.get("verify_proofs", True):
         network += ", proofs NOT verified"
+    if results.atomicity is not None:
+        network += f", atomicity {results.atomicity['mode']}"
     kind = f"{conf['workload']}, {conf.get('legs_per_bundle', NOT_KNOWN)} legs, {conf['popularity']} rollups"
     rows = [
         ("Testnet", network),

@@ -15,15 +15,18 @@ from typing import Any, Self
 
 import aiohttp
 
+from coordinator.bundle.bridge import asset_of, bridge_legs
 from coordinator.bundle.bundle import Bundle
 from coordinator.bundle.legs import LegSpec
+from nodes.model.agglayer import NetworkId
 from nodes.model.bundle import Trailer
 from nodes.model.errors import InvalidInput, RpcError, Unavailable, UnknownName
-from nodes.model.ids import ZERO_HASH, BundleHash, hex_of
+from nodes.model.ids import ZERO_HASH, Address, BundleHash, hex_of
 from nodes.model.limits import RPC_DEADLINE_S
 from nodes.model.status import Heads, LegFate
 from nodes.ports import Ticket
 from nodes.rules.payload import encode_trailer
+from nodes.wire.certificates import CertificateClient
 from nodes.wire.rollup import RollupClient
 from nodes.wire.sequencer import SequencerClient
 
@@ -49,14 +52,15 @@ class LifeEvent:
     """Something that happened to a bundle."""
 
     stage: str
-    """accepted, sequenced, leg, executed, firm or dropped."""
+    """accepted, sequenced, leg, executed, firm or dropped; where the testnet has verdicts also atomic_safe or aborted,
+    and where it settles on L1 settled and final."""
     height: int | None = None
     """Sequenced height."""
     leg_index: int | None = None
     """Of `leg` events."""
     rollup: str = ""
     fate: str = ""
-    """Of a leg: succeeded, reverted, skipped or dropped. Of `executed`: the bundle's outcome."""
+    """Of a leg: succeeded, reverted, skipped, dropped or aborted. Of `executed`: the bundle's outcome."""
     reason: str = ""
     tx_hash: bytes = b""
     block_number: int | None = None
@@ -74,8 +78,19 @@ class Client:
     """Use it in `async with`. Everything it opens is closed on leaving."""
 
     def __init__(
-        self, *, sequencer: str, rollups: Sequence[RollupAccess], replay_window: int = DEFAULT_REPLAY_WINDOW
+        self,
+        *,
+        sequencer: str,
+        rollups: Sequence[RollupAccess],
+        replay_window: int = DEFAULT_REPLAY_WINDOW,
+        agglayer: str = "",
+        has_verdicts: bool = False,
     ) -> None:
+        """`sequencer`: where bundles are handed in. `agglayer`: gRPC of the aggregation layer; empty = there is none.
+        `rollups` in the order of the testnet, which is that of their networks.
+        """
+        self._agglayer = CertificateClient(agglayer) if agglayer else None
+        self._has_verdicts = has_verdicts
         self._sequencer = SequencerClient(sequencer)
         self.rollups = tuple(rollups)
         self._replay_window = replay_window
@@ -100,8 +115,14 @@ class Client:
                 for entry in document["rollups"]
             ]
             testnet = json.loads((Path(directory) / "testnet.json").read_text(encoding="utf-8"))
-            window = int(testnet["params"]["replay_window"])
-            return cls(sequencer=document["sequencer_address"], rollups=rollups, replay_window=window)
+            layer = testnet.get("agglayer") or {}
+            return cls(
+                sequencer=document.get("submit_address") or document["sequencer_address"],
+                rollups=rollups,
+                replay_window=int(testnet["params"]["replay_window"]),
+                agglayer=document.get("agglayer_address", ""),
+                has_verdicts=bool(layer and layer["params"]["has_verdicts"]),
+            )
         except FileNotFoundError as error:
             raise InvalidInput(
                 f"no testnet runs in {directory}: {error.filename} is missing; `lockstep up` starts one"
@@ -111,6 +132,8 @@ class Client:
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self._sequencer)
+        if self._agglayer is not None:
+            await self._stack.enter_async_context(self._agglayer)
         for client in self._grpc.values():
             await self._stack.enter_async_context(client)
         timeout = aiohttp.ClientTimeout(total=RPC_DEADLINE_S)
@@ -181,6 +204,38 @@ class Client:
         estimate = int(await self.rpc(chain_id, "eth_estimateGas", call), 16)
         return estimate * (100 + GAS_MARGIN_PERCENT) // 100
 
+    async def bridge_transfer(
+        self,
+        *,
+        sender: bytes,
+        source: int | str,
+        dest: int | str,
+        amount: int,
+        token: bytes = bytes(20),
+        recipient: bytes | None = None,
+    ) -> Bundle:
+        """An unsigned bundle that moves `amount` of `token` from one rollup to another within one height.
+
+        Its first leg burns (or locks) on `source`, its second mints on `dest`; `sender` signs both. `token` is the
+        address on `source`, zero for ether; one that was born on `source` must have been approved for the bridge.
+        Raises UnknownName, InvalidInput, and RpcError where a leg would revert.
+        """
+        asset = await asset_of(self, source, self.network_of(source), token)
+        return await self.build(
+            bridge_legs(
+                asset,
+                sender=Address(sender),
+                recipient=Address(recipient or sender),
+                source=(self.rollup(source).chain_id, self.network_of(source)),
+                dest=(self.rollup(dest).chain_id, self.network_of(dest)),
+                amount=amount,
+            )
+        )
+
+    def network_of(self, rollup: int | str) -> NetworkId:
+        """The rollup's network in the aggregation layer: 1 and up, in the order of the testnet. Raises UnknownName."""
+        return NetworkId(self.rollups.index(self.rollup(rollup)) + 1)
+
     # Send and follow
 
     async def send(self, submission: bytes) -> Ticket:
@@ -188,11 +243,18 @@ class Client:
         (ticket,) = await self._sequencer.submit([submission])
         return ticket
 
-    async def follow(self, bundle: Bundle, *, timeout_s: float = FOLLOW_TIMEOUT_S) -> AsyncIterator[LifeEvent]:
+    async def follow(
+        self, bundle: Bundle, *, timeout_s: float = FOLLOW_TIMEOUT_S, until_settled: bool = False
+    ) -> AsyncIterator[LifeEvent]:
         """The life of a submitted bundle: sequenced, every leg's fate, executed or dropped, and firm.
 
-        Raises Unavailable when a rollup has not resolved its legs within `timeout_s`.
+        Where the testnet has verdicts, `firm` is followed by `atomic_safe`, or by `aborted` with the reason, whatever
+        `executed` had said. With `until_settled`, then by `settled` and `final`, once the ranges that are settled on L1
+        hold the height on every rollup. Raises Unavailable when a stage does not come within `timeout_s`, InvalidInput
+        for `until_settled` on a testnet without an L1.
         """
+        if until_settled and self._agglayer is None:
+            raise InvalidInput("this testnet has no L1, so nothing settles; follow without until_settled")
         names = list(dict.fromkeys(self.rollup(leg.transaction.chain_id).name for leg in bundle.legs))
         fates: dict[int, LegFate] = {}
         for name in names:
@@ -225,16 +287,23 @@ class Client:
             yield LifeEvent(stage="dropped", height=height, reason=reasons[0] if reasons else "incomplete")
             return
         yield LifeEvent(stage="executed", height=height, fate=outcome)
-        blocks = {
-            self.rollup(leg.transaction.chain_id).name: fates[i].block_number for i, leg in enumerate(bundle.legs)
-        }
         try:
             async with asyncio.timeout(timeout_s):
-                for name, number in blocks.items():
-                    await self._wait_safe(name, number)
+                for name in names:
+                    await self._wait_safe(name, height)
         except TimeoutError:
-            raise Unavailable(f"height {height} did not become firm within {timeout_s:g} s") from None
+            what = "resolved" if self._has_verdicts else "firm"
+            raise Unavailable(f"height {height} did not become {what} within {timeout_s:g} s") from None
         yield LifeEvent(stage="firm", height=height)
+        if self._has_verdicts:
+            verdict = await self._verdict(bundle, names, height)
+            yield verdict
+            if verdict.stage == "aborted":
+                return
+        if until_settled:
+            for stage in ("settled", "final"):
+                await self._wait_on_l1(names, height, stage, timeout_s)
+                yield LifeEvent(stage=stage, height=height)
 
     async def _wait_fates(self, name: str, bundle_hash: bytes, wanted: Sequence[int]) -> dict[int, LegFate]:
         async for _ in self._heads(name):
@@ -248,10 +317,37 @@ class Client:
                 return {index: found[index] for index in wanted}
         raise AssertionError("heads are followed until the caller leaves")
 
-    async def _wait_safe(self, name: str, number: int) -> None:
+    async def _wait_safe(self, name: str, height: int) -> None:
+        """Until nothing of a sequenced height can change on a rollup, but by a new epoch."""
+        number = None
         async for heads in self._heads(name):
-            if heads.safe.number >= number:
+            if heads.height < height:
+                continue
+            # What is executed again without struck bundles has no more blocks than before, so this bound holds.
+            number = heads.latest.number if number is None else number
+            if heads.safe.number >= min(number, heads.latest.number):
                 return
+
+    async def _verdict(self, bundle: Bundle, names: Sequence[str], height: int) -> LifeEvent:
+        """What stands of the bundle, now that its height is resolved."""
+        for name in names:
+            for fate in await self._grpc[name].bundle_fates(bundle.hash):
+                if fate.height == height and fate.fate == "aborted":
+                    return LifeEvent(stage="aborted", height=height, reason=fate.reason, rollup=name)
+        return LifeEvent(stage="atomic_safe", height=height)
+
+    async def _wait_on_l1(self, names: Sequence[str], height: int, stage: str, timeout_s: float) -> None:
+        assert self._agglayer is not None
+        try:
+            async with asyncio.timeout(timeout_s):
+                for name in names:
+                    async with aclosing(self._agglayer.follow_network(self.network_of(name))) as changes:
+                        async for progress in changes:
+                            settled = progress.settled_range.last_height if progress.settled_range is not None else 0
+                            if (progress.final_height if stage == "final" else settled) >= height:
+                                break
+        except TimeoutError:
+            raise Unavailable(f"height {height} was not {stage} on L1 within {timeout_s:g} s") from None
 
     async def _heads(self, name: str) -> AsyncIterator[Heads]:
         """Heads as they change, across restarts of the node; the caller bounds the time."""
@@ -271,6 +367,8 @@ def outcome_of(fates: Sequence[str]) -> str:
         return "dropped"
     if all(fate == "succeeded" for fate in fates):
         return "succeeded"
+    if "aborted" in fates:
+        return "aborted"
     if "succeeded" in fates:
         return "partly succeeded"
     return "reverted" if "reverted" in fates else "skipped"

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from benchmarks.report import Results, compare_runs, print_comparison, print_report, write_report
+from benchmarks.report import Results, compare_runs, print_comparison, print_report, write_comparison, write_report
 from coordinator.cli.running import EXIT_BROKEN, EXIT_INTERRUPTED, Signals, fail, run_until_done
 from coordinator.cli.watch import JsonWatcher, LineWatcher
 from coordinator.record import RunDirectory
@@ -214,4 +214,5 @@ def _print_variants(request: BenchRequest, runs: list[tuple[str, Path, Results]]
     comparison = compare_runs([out for _, out, _ in runs], [label for label, _, _ in runs])
     to_stderr = request.progress == "json"
     print_comparison(comparison, Console(stderr=to_stderr))
-    click.echo(f"run directories: {runs[0][1].parent}", err=to_stderr)
+    page = write_comparison(comparison, runs[0][1].parent)
+    click.echo(f"run directories: {runs[0][1].parent}\ncomparison:      {page}", err=to_stderr)

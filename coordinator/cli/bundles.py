@@ -120,8 +120,10 @@ def send(file: Path, testnet: Path | None, timeout_s: float) -> None:
             click.echo(f"accepted: submission 0x{ticket.submission_hash.hex()}{' (again)' if ticket.duplicate else ''}")
             async for event in client.follow(bundle, timeout_s=timeout_s):
                 click.echo(str(event))
-                if event.stage in ("executed", "dropped"):
-                    outcome = event.fate
+                if event.stage in ("executed", "dropped", "aborted"):
+                    outcome = event.fate or event.stage
+                elif event.stage == "atomic_safe":
+                    outcome = "succeeded"
         return outcome
 
     sys.exit(0 if run_until_done(start) == "succeeded" else 1)

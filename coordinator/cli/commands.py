@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from coordinator.cli.bonds import bond_group
 from coordinator.cli.bundles import bundle_group
 from coordinator.cli.running import fail, run_until_done
 from nodes.model.errors import TestbedError
@@ -26,6 +27,7 @@ def main() -> None:
     \b
     First steps:
       lockstep bench quick            a first result in a minute
+      lockstep bench bridge           burn on one rollup, mint on another, settled on an L1
       lockstep up                     a testnet to play with, until Ctrl-C
       lockstep report DIR             make a run's report again
     """
@@ -65,8 +67,8 @@ def _scenario_options(command: click.decorators.FC) -> click.decorators.FC:
 def bench(**options: object) -> None:
     """Run a scenario and report it.
 
-    SCENARIO is a built-in name (quick, saturation, many-rollups, contention, low-latency) or a TOML file. Ctrl-C ends
-    the load and still writes the report; a second one ends everything at once.
+    SCENARIO is a built-in name (quick, bridge, flashloan, saturation and more: `lockstep scenarios` lists them) or a
+    TOML file. Ctrl-C ends the load and still writes the report; a second one ends everything at once.
 
     \b
     Examples:
@@ -229,6 +231,15 @@ def backends() -> None:
 
 
 @main.command()
+def scenarios() -> None:
+    """List the scenarios that come with Lockstep."""
+    from coordinator.spec import builtin_scenarios, load_scenario
+
+    for name in builtin_scenarios():
+        click.echo(f"{name}: {load_scenario(name).about.description}")
+
+
+@main.command()
 def workloads() -> None:
     """List the workloads and their keys."""
     from dataclasses import fields
@@ -243,3 +254,4 @@ def workloads() -> None:
 
 
 main.add_command(bundle_group)
+main.add_command(bond_group)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.collect.node_trace import NodeTrace
-from nodes.model.execution import DropReason, SkipReason, Status
+from nodes.model.execution import AbortReason, DropReason, SkipReason, Status
 from nodes.model.ids import HASH_BYTES
 from nodes.model.sequenced_block import Commitment
 from nodes.wire.trace_columns import ExecutedColumns
@@ -19,21 +19,27 @@ Ints = NDArray[np.int64]
 NEVER = np.int64(-1)
 """Stands for a time or height that does not exist; null in the tables."""
 
-FATES = ("missing", "succeeded", "reverted", "skipped", "dropped")
-MISSING, SUCCEEDED, REVERTED, SKIPPED, DROPPED = range(5)
+FATES = ("missing", "succeeded", "reverted", "skipped", "dropped", "aborted")
+MISSING, SUCCEEDED, REVERTED, SKIPPED, DROPPED, ABORTED = range(6)
 OUTCOMES = ("unsent", "refused", "succeeded", "partly", "reverted", "skipped", "dropped", "lost", "aborted")
 _UNSENT, _REFUSED, _SUCCEEDED, _PARTLY, _REVERTED, _SKIPPED, _DROPPED, _LOST, _ABORTED = range(9)
 REASONS = (
     "",
     *(reason.name.lower() for reason in DropReason),
     *(reason.name.lower() for reason in SkipReason),
+    *(f"leg {reason.name.lower()}" if reason.name in ("REVERTED", "SKIPPED") else reason.name.lower()
+      for reason in AbortReason),
     "unbundled",
-)
-"""Drop reasons, then skip reasons, in the order of their numbers."""
+)  # fmt: skip
+"""Drop reasons, then skip reasons, then abort reasons, in the order of their numbers."""
 _SKIPS_FROM = len(DropReason)
+_ABORTS_FROM = _SKIPS_FROM + len(SkipReason) + 1
 UNBUNDLED = len(REASONS) - 1
-_STATUS_FATE = np.array([REVERTED, SUCCEEDED, SKIPPED], dtype=np.int8)
-assert [Status.REVERTED, Status.SUCCEEDED, Status.SKIPPED] == [0, 1, 2]
+_FIRST_ABORT = min(AbortReason)
+assert max(SkipReason) < _FIRST_ABORT
+assert len(AbortReason) == max(AbortReason) - _FIRST_ABORT + 1
+_STATUS_FATE = np.array([REVERTED, SUCCEEDED, SKIPPED, ABORTED], dtype=np.int8)
+assert [Status.REVERTED, Status.SUCCEEDED, Status.SKIPPED, Status.ABORTED] == [0, 1, 2, 3]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +134,7 @@ def leg_fates(sent: SentBundles, traces: Sequence[NodeTrace], offsets_ns: Mappin
         statuses = np.frombuffer(b"".join([block.statuses for block in blocks]), dtype=np.uint8)
         skips = np.frombuffer(b"".join([block.skip_reasons for block in blocks]), dtype=np.uint8)
         legs.fate[rows[hit]] = _STATUS_FATE[statuses[found[hit]]]
-        skip = skips[found[hit]].astype(np.int8)
-        legs.reason[rows[hit]] = np.where(skip > 0, skip + _SKIPS_FROM, 0)
+        legs.reason[rows[hit]] = _left_out(skips[found[hit]])
         rest = rows[~hit]
         found = match(hashes[rest].tobytes(), b"".join([block.dropped_hashes for block in blocks]))
         _fill(legs, rest, found, blocks, [len(block.drop_reasons) for block in blocks], offset_ns)
@@ -138,6 +143,13 @@ def leg_fates(sent: SentBundles, traces: Sequence[NodeTrace], offsets_ns: Mappin
         legs.fate[rest[hit]] = DROPPED
         legs.reason[rest[hit]] = reasons[found[hit]]
     return legs
+
+
+def _left_out(reasons: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """Index into `REASONS` of a skipped or an aborted leg; 0 for the others."""
+    skipped = np.where(reasons > 0, reasons.astype(np.int16) + _SKIPS_FROM, 0)
+    aborted = reasons.astype(np.int16) - _FIRST_ABORT + _ABORTS_FROM
+    return np.where(reasons >= _FIRST_ABORT, aborted, skipped).astype(np.int8)
 
 
 _LEG_TIMES = ("height", "number", "executed_ns", "received_ns", "derived_ns", "built_ns")
@@ -199,8 +211,11 @@ def _outcomes(fates: NDArray[np.int8]) -> tuple[NDArray[np.int8], NDArray[np.boo
     outcome[whole & (counts[SUCCEEDED] == 0) & (counts[REVERTED] > 0)] = _REVERTED
     outcome[whole & (counts[SUCCEEDED] > 0)] = _PARTLY
     outcome[counts[SUCCEEDED] == legs] = _SUCCEEDED
+    # A bundle that is struck on one rollup and stands on another is partly succeeded, and breaks an invariant.
+    outcome[counts[ABORTED] == legs] = _ABORTED
+    outcome[whole & (counts[ABORTED] > 0) & (counts[ABORTED] < legs)] = _PARTLY
     outcome[whole & (counts[DROPPED] > 0)] = _DROPPED
-    unbundled = (counts[DROPPED] > 0) & (counts[SUCCEEDED] + counts[REVERTED] + counts[SKIPPED] > 0)
+    unbundled = (counts[DROPPED] > 0) & (legs > counts[DROPPED] + counts[MISSING])
     return outcome, unbundled
 
 
@@ -211,7 +226,7 @@ def _reasons(reasons: NDArray[np.int8], outcome: NDArray[np.int8], unbundled: ND
     """Why a bundle was dropped: the leg that was wrong itself says more than its siblings' `incomplete`."""
     own = np.where(reasons == _INCOMPLETE, 0, reasons).max(axis=1)
     reason: NDArray[np.int8] = np.where(own > 0, own, reasons.max(axis=1)).astype(np.int8)
-    reason[(outcome != _DROPPED) & (outcome != _SKIPPED)] = 0
+    reason[~np.isin(outcome, [_DROPPED, _SKIPPED, _ABORTED])] = 0
     reason[unbundled] = UNBUNDLED
     return reason
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from nodes.telemetry.events import (
     BlockReorged,
@@ -11,7 +12,16 @@ from nodes.telemetry.events import (
     ReaderStalled,
     ResourcesSampled,
 )
-from nodes.wire.trace_columns import CutColumns, ExecutedColumns, Occurrence, TraceItem, read_columns
+from nodes.wire.trace_columns import (
+    CutColumns,
+    ExecutedColumns,
+    Occurrence,
+    ResolvedColumns,
+    TraceItem,
+    read_columns,
+)
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(slots=True)
@@ -22,13 +32,15 @@ class NodeTrace:
     on_item: Callable[[TraceItem], None] = lambda item: None
     """Told of every record, also of those that do not count."""
     kind: str = ""
-    """sequencer or rollup, from the node's first record."""
+    """sequencer, rollup, agglayer, ...: from the node's first record."""
     boot_id: str = ""
     host: str = ""
     cuts: dict[int, CutColumns] = field(default_factory=dict)
     """By height. A height cut again after a crash, before anyone was told of the first cut, counts as cut again."""
     executed: dict[int, ExecutedColumns] = field(default_factory=dict)
     """By height: the first record, unless a reorg took it back."""
+    counts: Callable[[ExecutedColumns], int] = lambda item: len(item.statuses) + len(item.drop_reasons)
+    """How many legs of the load a record resolves; others may send transactions too."""
     executions: list[ExecutedColumns] = field(default_factory=list)
     """Every record, replays included."""
     commitments: list[tuple[int, int, int]] = field(default_factory=list)
@@ -38,10 +50,15 @@ class NodeTrace:
     recoveries: list[tuple[int, NodeRecovered]] = field(default_factory=list)
     starts: list[tuple[int, NodeStarted]] = field(default_factory=list)
     reorgs: list[tuple[int, BlockReorged]] = field(default_factory=list)
+    resolved: dict[int, ResolvedColumns] = field(default_factory=dict)
+    """By height, of the newest epoch: the verdict as this node took it first."""
+    noted: dict[type, list[tuple[int, Any]]] = field(default_factory=dict)
+    """Everything else, by the type of the event: `of`."""
     conflicts: list[str] = field(default_factory=list)
     """Heights executed again with another result although nothing was reorged: a broken node."""
     legs_resolved: int = 0
-    """Payloads of heights in `executed`, whatever became of them."""
+    """Legs of the load at heights in `executed`, whatever became of them."""
+    _counted: dict[int, int] = field(default_factory=dict)
     _rest: bytes = b""
 
     def feed(self, data: bytes) -> None:
@@ -59,10 +76,21 @@ class NodeTrace:
             self.executions.append(item)
             known = self.executed.setdefault(item.height, item)
             if known is item:
-                self.legs_resolved += len(item.statuses) + len(item.drop_reasons)
+                self._counted[item.height] = self.counts(item)
+                self.legs_resolved += self._counted[item.height]
             elif (known.hash, known.number) != (item.hash, item.number):
                 self.conflicts.append(
                     f"{self.node} executed height {item.height} as {known.hash.hex()} and again as {item.hash.hex()}"
+                )
+        elif isinstance(item, ResolvedColumns):
+            taken = self.resolved.get(item.height)
+            # Told again after a restart; another block for the same height may come with a new epoch only.
+            if taken is None or (taken.epoch, taken.block_hash) != (item.epoch, item.block_hash):
+                self.resolved[item.height] = item
+            if taken is not None and taken.epoch == item.epoch and taken.block_hash != item.block_hash:
+                self.conflicts.append(
+                    f"{self.node} resolved height {item.height} as {taken.block_hash.hex()} and again as "
+                    f"{item.block_hash.hex()} in epoch {item.epoch}"
                 )
         elif isinstance(item, CutColumns):
             known_cut = self.cuts.get(item.height)
@@ -83,9 +111,27 @@ class NodeTrace:
         elif isinstance(event, BlockReorged):
             self.reorgs.append((at_ns, event))
             for height in [height for height in self.executed if height > event.to_height]:
-                gone = self.executed.pop(height)
-                self.legs_resolved -= len(gone.statuses) + len(gone.drop_reasons)
+                del self.executed[height]
+                self.legs_resolved -= self._counted.pop(height)
         elif isinstance(event, ReaderStalled):
             self.stalls.append((at_ns, event))
         elif isinstance(event, NodeRecovered):
             self.recoveries.append((at_ns, event))
+        else:
+            self.noted.setdefault(type(event), []).append((at_ns, event))
+
+    def of(self, kind: type[Kind]) -> list[tuple[int, Kind]]:
+        """(time, event) of every event of a type that has no list of its own, in the order of the trace."""
+        return self.noted.get(kind, [])
+
+    @property
+    def unresolved(self) -> int | None:
+        """The lowest executed height with content whose verdict this node has not taken, or took on another block."""
+        for height in sorted(self.executed, reverse=True):
+            block = self.executed[height]
+            if not block.statuses:
+                continue
+            verdict = self.resolved.get(height)
+            # Heights resolve in order, so that the newest one speaks for all.
+            return None if verdict is not None and verdict.block_hash == block.hash else height
+        return None

@@ -1,4 +1,4 @@
-"""The five tables of a run, from joined records. Times get each node's clock offset here, once."""
+"""The tables of a run, from joined records. Times get each node's clock offset here, once."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,12 +9,25 @@ from numpy.typing import NDArray
 
 from coordinator.collect.join import FATES, NEVER, OUTCOMES, REASONS, BundleFates, LegFates, SentBundles
 from coordinator.collect.node_trace import NodeTrace
-from coordinator.record import BLOCKS, BUNDLES, LEGS, RESOURCES, STALLS
+from coordinator.collect.settling import NO_STAGES, BundleStages, CertificateLife
+from coordinator.record import (
+    BLOCKS,
+    BUNDLES,
+    CERTIFICATES,
+    LEGS,
+    PROOFS,
+    REORGS,
+    RESOURCES,
+    SETTLEMENTS,
+    STALLS,
+    VERDICTS,
+)
 from nodes.model.ids import HASH_BYTES
+from nodes.telemetry.events import ProofMade, SettlementMoved, VerdictIssued
 
 
-def bundles_table(sent: SentBundles, fates: BundleFates) -> pa.Table:
-    """`bundles.parquet`."""
+def bundles_table(sent: SentBundles, fates: BundleFates, stages: BundleStages = NO_STAGES) -> pa.Table:
+    """`bundles.parquet`. A stage that the run's mode lacks is null for every bundle."""
     count = len(sent)
     columns = {
         "bundle_id": np.arange(count, dtype=np.int64),
@@ -29,6 +42,10 @@ def bundles_table(sent: SentBundles, fates: BundleFates) -> pa.Table:
         "firm_ns": _nullable(fates.firm_ns),
         "height": _nullable(fates.height),
         "executed_ns": _nullable(fates.executed_ns),
+        **{
+            f"{stage}_ns": pa.nulls(count, pa.int64()) if times is None else _nullable(times)
+            for stage, times in stages._asdict().items()
+        },
         "outcome": _names(fates.outcome, OUTCOMES),
         "drop_reason": _names(fates.reason, REASONS),
         "attempts": sent.attempts,
@@ -133,6 +150,80 @@ def stalls_table(traces: Iterable[NodeTrace], offsets_ns: Mapping[str, int]) -> 
         for at_ns, stall in trace.stalls
     ]
     return pa.Table.from_pylist(rows, schema=STALLS)
+
+
+def reorgs_table(traces: Iterable[NodeTrace], offsets_ns: Mapping[str, int]) -> pa.Table:
+    """`reorgs.parquet`."""
+    rows = [
+        {
+            "node": trace.node,
+            "at_ns": at_ns + offsets_ns.get(trace.node, 0),
+            "from_height": reorg.from_height,
+            "to_height": reorg.to_height,
+            "depth": reorg.from_height - reorg.to_height,
+        }
+        for trace in traces
+        for at_ns, reorg in trace.reorgs
+    ]
+    return pa.Table.from_pylist(rows, schema=REORGS)
+
+
+def verdicts_table(agglayer: NodeTrace, offset_ns: int) -> pa.Table:
+    """`verdicts.parquet`."""
+    return _occurrences(agglayer, VerdictIssued, VERDICTS, offset_ns)
+
+
+def proofs_table(agglayer: NodeTrace, offset_ns: int) -> pa.Table:
+    """`proofs.parquet`."""
+    return _occurrences(agglayer, ProofMade, PROOFS, offset_ns)
+
+
+def settlements_table(agglayer: NodeTrace, offset_ns: int) -> pa.Table:
+    """`settlements.parquet`."""
+    rows = [
+        {
+            "at_ns": at_ns + offset_ns,
+            "step": move.step,
+            "tx_hash": move.tx_hash,
+            "l1_block": move.l1_block,
+            "gas_used": move.gas_used,
+            "certificates": len(move.certificate_ids),
+        }
+        for at_ns, move in agglayer.of(SettlementMoved)
+    ]
+    return pa.Table.from_pylist(rows, schema=SETTLEMENTS)
+
+
+def certificates_table(lives: Sequence[CertificateLife], rollup_names: Sequence[str]) -> pa.Table:
+    """`certificates.parquet`."""
+    rows = [
+        {
+            "network_id": life.network_id,
+            "rollup": rollup_names[life.network_id - 1] if 0 < life.network_id <= len(rollup_names) else "",
+            "certificate_height": life.certificate_height,
+            "certificate_id": life.certificate_id,
+            "first_height": life.first_height,
+            "last_height": life.last_height,
+            "exits": life.exits,
+            "imports": life.imports,
+            **{f"{stage}_ns": at_ns for stage, at_ns in life.times_ns.items() if f"{stage}_ns" in CERTIFICATES.names},
+            "status": life.status,
+            "error": life.error,
+            "settlement_tx": life.settlement_tx or None,
+        }
+        for life in lives
+    ]
+    return pa.Table.from_pylist(rows, schema=CERTIFICATES)
+
+
+def _occurrences(trace: NodeTrace, kind: type[Any], schema: pa.Schema, offset_ns: int) -> pa.Table:
+    """Events whose fields are the columns, by name."""
+    names = [name for name in schema.names if name != "at_ns"]
+    rows = [
+        {"at_ns": at_ns + offset_ns, **{name: getattr(event, name) for name in names}}
+        for at_ns, event in trace.of(kind)
+    ]
+    return pa.Table.from_pylist(rows, schema=schema)
 
 
 def _table(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:

@@ -8,13 +8,40 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from coordinator.faults.kinds import ForkBack, Kill, Pause, PlannedFault, RewindBack, Withhold
+from coordinator.faults.kinds import (
+    Crash,
+    ForkBack,
+    Kill,
+    LeaveOut,
+    Pause,
+    PlannedFault,
+    ProverDown,
+    ReorgBack,
+    RewindBack,
+    SignWrong,
+    Silence,
+    SlowAttester,
+    Withhold,
+)
 from nodes.model.config import HostReady, NodeEndpoint
-from nodes.model.errors import TestbedError, Unavailable
-from nodes.model.faults import EvidenceKind, Fault, Fork, Rewind, WithholdEvidence
+from nodes.model.errors import InvalidInput, TestbedError, Unavailable
+from nodes.model.faults import (
+    AttestWrong,
+    CrashAt,
+    DelayAttestations,
+    EvidenceKind,
+    Fault,
+    Fork,
+    PauseL1,
+    ReorgL1,
+    Rewind,
+    SilenceReports,
+    WithholdEvidence,
+)
 from nodes.model.ids import Height
 from nodes.telemetry.clock import Clock, boot_id
 from nodes.telemetry.events import FaultHealed, FaultInjected
@@ -24,6 +51,8 @@ from nodes.wire.rollup import RollupClient
 from nodes.wire.sequencer import SequencerClient
 
 READY_TIMEOUT_S = 30.0
+CRASH_TIMEOUT_S = 60.0
+"""For a process to come to the place where it shall die."""
 POLL_S = 0.02
 _NS_PER_S = 1_000_000_000
 
@@ -144,22 +173,89 @@ class Injector:
                     head = (await client.status()).head.height
                 await self._testnet.inject(target, Fork(height=Height(max(0, head - heights))))
 
+            case Silence(for_s=for_s):
+                await self._for_a_while(target, SilenceReports(on=True), SilenceReports(on=False), for_s)
+            case SignWrong(for_s=for_s):
+                await self._for_a_while(target, AttestWrong(on=True), AttestWrong(on=False), for_s)
+            case SlowAttester(delay_ms=delay_ms, for_s=for_s):
+                slow, quick = DelayAttestations(delay_ms=delay_ms), DelayAttestations(delay_ms=0)
+                await self._for_a_while(target, slow, quick, for_s)
+            case ProverDown(for_s=for_s):
+                pids = [await self._pid_here(node, engine=False) for node in fault.struck]
+                await _stopped(pids, for_s)
+            case ReorgBack(depth=depth, keep_transactions=keep):
+                await self._testnet.inject(target, ReorgL1(depth=depth, keep_transactions=keep))
+            case LeaveOut(slots=slots):
+                await self._testnet.inject(target, PauseL1(slots=slots))
+            case Crash(place=place, count=count):
+                await self._crash(target, CrashAt(place=place, count=count))
+
+    async def _for_a_while(self, node: str, begin: Fault, end: Fault, for_s: float) -> None:
+        await self._testnet.inject(node, begin)
+        try:
+            await asyncio.sleep(for_s)
+        finally:
+            await self._testnet.inject(node, end)
+
+    async def _crash(self, node: str, fault: CrashAt) -> None:
+        """Returns when the process has died at that place and was started again."""
+        address = self._testnet.host_of(node).control_address
+        async with ControlClient(address) as control:
+            before = (await control.wait_ready(timeout_s=READY_TIMEOUT_S)).pid
+        await self._testnet.inject(node, fault)
+        try:
+            async with asyncio.timeout(CRASH_TIMEOUT_S):
+                while await _pid_at(address) in (before, 0):  # noqa: ASYNC110 - another process gives no sign of its end
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            raise Unavailable(
+                f"{node} did not come to {fault.place} {fault.count} times within {CRASH_TIMEOUT_S:g} s; look for the "
+                "places that exist in the source"
+            ) from None
+
     async def _pause(self, node: str, for_s: float) -> None:
-        # Asked anew: the engine may have been started again since the testnet was.
+        await _stopped([await self._pid_here(node, engine=True)], for_s)
+
+    async def _pid_here(self, node: str, *, engine: bool) -> int:
+        """Of a node's engine, or of its process, which must be of this machine and not the coordinator's own."""
+        what = "engine" if engine else "process"
+        # Asked anew: either may have been started again since the testnet was.
         async with ControlClient(self._testnet.host_of(node).control_address) as control:
             ready = await control.wait_ready(timeout_s=READY_TIMEOUT_S)
             is_here = (await control.read_clock()).boot_id == boot_id()
-        pid = next((endpoint.engine_pid for endpoint in ready.nodes if endpoint.name == node), 0)
+        engine_pid = next((endpoint.engine_pid for endpoint in ready.nodes if endpoint.name == node), 0)
+        pid = engine_pid if engine else ready.pid
         if not pid:
             raise Unavailable(f"{node} has no engine that could be paused")
         if not is_here:
             # The number could be that of any process of this machine.
-            raise Unavailable(f"the engine of {node} (pid {pid}) runs on another machine: it cannot be paused")
+            raise Unavailable(f"the {what} of {node} (pid {pid}) runs on another machine: it cannot be paused")
+        if pid == os.getpid():
+            raise InvalidInput(f'{node} runs inside the coordinator and cannot be stopped alone; use launcher = "ray"')
+        return pid
+
+
+async def _pid_at(address: str) -> int:
+    """Of the process that serves there; 0 while none does."""
+    async with ControlClient(address) as control:
         try:
-            os.kill(pid, signal.SIGSTOP)
-        except ProcessLookupError as error:
-            raise Unavailable(f"the engine of {node} (pid {pid}) has ended: it cannot be paused") from error
-        try:
-            await asyncio.sleep(for_s)
-        finally:
-            os.kill(pid, signal.SIGCONT)
+            return (await control.wait_ready(timeout_s=READY_TIMEOUT_S)).pid
+        except Unavailable:
+            return 0
+
+
+async def _stopped(pids: Sequence[int], for_s: float) -> None:
+    """SIGSTOP, wait, SIGCONT."""
+    stopped: list[int] = []
+    try:
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGSTOP)
+            except ProcessLookupError as error:
+                raise Unavailable(f"process {pid} has ended: it cannot be paused") from error
+            stopped.append(pid)
+        await asyncio.sleep(for_s)
+    finally:
+        for pid in stopped:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)

@@ -53,7 +53,77 @@ class ForkBack:
     heights: Annotated[int, Between(1, 1_000)] = 1
 
 
-Kind = Kill | Pause | RewindBack | Withhold | ForkBack
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Silence:
+    """The rollup node hands in no reports for a while. Beyond `report_timeout_ms` the rollup is evicted meanwhile."""
+
+    for_s: Annotated[float, Between(0.01, 600)] = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignWrong:
+    """The attester signs something else than what it was asked to, for a while."""
+
+    for_s: Annotated[float, Between(0.01, 600)] = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlowAttester:
+    """The attester answers late for a while."""
+
+    delay_ms: Annotated[int, Between(1, 600_000)] = 2_000
+    for_s: Annotated[float, Between(0.01, 600)] = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProverDown:
+    """Processes of attesters are stopped for a while (SIGSTOP, then SIGCONT): they neither answer nor hang up."""
+
+    attesters: Annotated[int, Between(0, 32)] = 0
+    """How many, from attester-1 on; 0 = all."""
+    for_s: Annotated[float, Between(0.01, 600)] = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReorgBack:
+    """The L1 replaces its newest blocks."""
+
+    depth: Annotated[int, Between(1, 64)] = 1
+    keep_transactions: bool = True
+    """They are in the new branch as well; otherwise they are lost until they are sent again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaveOut:
+    """The L1 leaves out its next slots."""
+
+    slots: Annotated[int, Between(1, 10_000)] = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crash:
+    """The process ends by SIGKILL at a place of its own code, so that each step of a settlement can be struck."""
+
+    place: str
+    """For example settlement.after_journal; places stand in the source as `crash("...")`."""
+    count: Annotated[int, Between(1, 1_000_000)] = 1
+    """At the n-th time it gets there."""
+
+
+Kind = (
+    Kill
+    | Pause
+    | RewindBack
+    | Withhold
+    | ForkBack
+    | Silence
+    | SignWrong
+    | SlowAttester
+    | ProverDown
+    | ReorgBack
+    | LeaveOut
+    | Crash
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +136,18 @@ class FaultKind:
 
 
 FAULTS: Mapping[str, FaultKind] = {
-    "kill": FaultKind(options_type=Kill, targets=("rollup", "sequencer")),
-    "pause": FaultKind(options_type=Pause, targets=("rollup",)),
+    "kill": FaultKind(options_type=Kill, targets=("rollup", "sequencer", "agglayer", "attester", "l1", "builder")),
+    "pause": FaultKind(options_type=Pause, targets=("rollup", "l1")),
     "rewind": FaultKind(options_type=RewindBack, targets=("rollup",)),
     "withhold": FaultKind(options_type=Withhold, targets=("sequencer",)),
     "fork": FaultKind(options_type=ForkBack, targets=("sequencer",)),
+    "silence_reports": FaultKind(options_type=Silence, targets=("rollup",)),
+    "attest_wrong": FaultKind(options_type=SignWrong, targets=("attester",)),
+    "slow_attester": FaultKind(options_type=SlowAttester, targets=("attester",)),
+    "prover_down": FaultKind(options_type=ProverDown, targets=("agglayer",)),
+    "reorg_l1": FaultKind(options_type=ReorgBack, targets=("l1",)),
+    "pause_l1": FaultKind(options_type=LeaveOut, targets=("l1",)),
+    "crash": FaultKind(options_type=Crash, targets=("agglayer", "sequencer", "rollup", "l1", "builder")),
 }
 
 
@@ -85,29 +162,45 @@ class PlannedFault:
     target: str
     """A node."""
     kind: Kind
+    struck: tuple[str, ...] = ()
+    """Other nodes that it strikes instead of the target: the attesters of `prover_down`."""
 
 
 def plan_faults(
-    tables: Sequence[FaultTable], *, rollup_nodes: Sequence[str], sequencer: str, seed: int, source: str
+    tables: Sequence[FaultTable], *, nodes: Mapping[str, Sequence[str]], seed: int, source: str
 ) -> tuple[PlannedFault, ...]:
-    """The faults of a scenario in the order of their times. Raises UnknownName, InvalidScenario."""
+    """The faults of a scenario in the order of their times. `nodes` has the names of all nodes by kind.
+
+    Raises UnknownName, InvalidScenario.
+    """
     chance = random.Random(seed)
     planned = []
     for index, table in enumerate(tables):
         kind = FAULTS.get(table.kind)
         if kind is None:
             raise UnknownName(kind="fault", name=table.kind, known=FAULTS)
-        nodes = {"rollup": tuple(rollup_nodes), "sequencer": (sequencer,)}
-        allowed = [node for target in kind.targets for node in nodes[target]]
+        allowed = [node for target in kind.targets for node in nodes.get(target, ())]
+        if not allowed:
+            raise InvalidScenario(
+                f"{source}: the fault {table.kind!r} strikes a node of kind {kind.targets[0]!r}, and this testnet has "
+                'none; it needs an aggregation layer, for example atomicity = "agglayer"'
+            )
         # Drawn for every fault, so that naming one target does not move the choice of another.
-        drawn = chance.choice(tuple(rollup_nodes))
+        drawn = chance.choice(tuple(nodes["rollup"]))
         target = table.target
         if target in ("", ANY_ROLLUP):
-            target = drawn if kind.targets[0] == "rollup" else sequencer
+            target = drawn if kind.targets[0] == "rollup" else allowed[0]
         if target not in allowed:
             raise UnknownName(kind=f"target of fault {table.kind!r}", name=target, known=[*allowed, ANY_ROLLUP])
         options = read_table(kind.options_type, table.options, table=f"faults[{index}]", source=source)
-        planned.append(PlannedFault(at_s=table.at_s, name=table.kind, target=target, kind=options))
+        if options == Kill(what="engine") and target not in nodes["rollup"]:
+            raise InvalidScenario(f"{source}: [faults[{index}]] {target} has no engine that could be killed alone")
+        struck: Sequence[str] = ()
+        if isinstance(options, ProverDown):
+            struck = nodes["attester"][: options.attesters or None]
+        planned.append(
+            PlannedFault(at_s=table.at_s, name=table.kind, target=target, kind=options, struck=tuple(struck))
+        )
     return tuple(sorted(planned, key=lambda fault: fault.at_s))
 
 

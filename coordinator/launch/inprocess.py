@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from coordinator.launch.plan import host_config, plan_one_host
+from coordinator.launch.plan import addresses_of, host_config, plan_one_host, reservations
 from coordinator.launch.running import LaunchOptions, RunningTestnet, opened_directory, supervised
 from coordinator.spec import ResolvedTestnet
-from coordinator.spec.testnet import SEQUENCER_NAME
 from nodes.host import Host, reserve_address
 from nodes.model.config import HostReady
 from nodes.model.errors import InvalidInput, Unavailable
+from nodes.model.faults import CrashAt, Fault
 
 LOOPBACK = "127.0.0.1"
 
@@ -23,7 +23,7 @@ LOOPBACK = "127.0.0.1"
 class InProcessLauncher:
     """Starts testnets in the caller's own process."""
 
-    describe = "all nodes in one process; starts in about a second"
+    describe = "all nodes in one process, attesters included; starts in about a second"
 
     @asynccontextmanager
     async def start(
@@ -33,12 +33,17 @@ class InProcessLauncher:
         options = options or LaunchOptions()
         began_s = time.monotonic()
         with opened_directory(testnet, directory) as nodes:
+            plan = plan_one_host(testnet)
+            reserved = {
+                wanted: reserve_address(nodes, wanted.node, host=LOOPBACK, use=wanted.use)
+                for wanted in reservations(testnet, plan)
+            }
             host = Host(
                 host_config(
                     testnet,
-                    plan_one_host(testnet),
+                    plan,
                     directory=str(nodes),
-                    sequencer_address=reserve_address(nodes, SEQUENCER_NAME, host=LOOPBACK),
+                    addresses=addresses_of(testnet, reserved),
                     host=LOOPBACK,
                     trace=options.trace,
                     engine_path=options.engine_path,
@@ -61,6 +66,12 @@ class InProcessLauncher:
 
 
 class _InProcessTestnet(RunningTestnet):
+    async def inject(self, node: str, fault: Fault) -> None:
+        """See `RunningTestnet`. Raises InvalidInput for a crash, too."""
+        if isinstance(fault, CrashAt):
+            await self._kill_process(self.host_of(node))
+        await super().inject(node, fault)
+
     async def _kill_process(self, host: HostReady) -> None:
         raise InvalidInput(
             f"{host.name} runs inside the coordinator: killing it would kill the experiment; use launcher = "

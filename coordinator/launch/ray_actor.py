@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +33,8 @@ class Placed:
     """Address of its machine inside the cluster."""
     directory: str
     """Absolute, on that machine."""
-    sequencer_address: str
-    """Reserved for the sequencer; empty for other hosts."""
+    reserved: tuple[str, ...]
+    """host:port of each address that was to be reserved, in the same order."""
     engine_path: str
     """The engine that was shipped with the code; empty where none was."""
 
@@ -49,8 +50,8 @@ class HostActor:
         self._begun = asyncio.Event()
         self._stopped = False
 
-    async def prepare(self, directory: str, *, sequencer: str, host: str) -> Placed:
-        """Make the nodes' folder, and reserve the address of the sequencer node named here, if any.
+    async def prepare(self, directory: str, *, reserve: Sequence[tuple[str, str]], host: str) -> Placed:
+        """Make the nodes' folder, and reserve addresses in it: (node, use) each.
 
         `host` is the address to listen on; empty = the one by which Ray knows this machine.
         """
@@ -59,7 +60,7 @@ class HostActor:
         return Placed(
             host=host,
             directory=str(folder),
-            sequencer_address=reserve_address(folder, sequencer, host=host) if sequencer else "",
+            reserved=tuple(reserve_address(folder, node, host=host, use=use) for node, use in reserve),
             engine_path=_bundled_engine(),
         )
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from coordinator.launch.plan import SEQUENCER_HOST, HostPlan, host_config, plan_hosts
+from coordinator.launch.plan import HostPlan, Reservation, addresses_of, host_config, plan_hosts, reservations
 from coordinator.launch.ray_actor import HostActor, Placed
 from coordinator.launch.ray_bundle import runtime_environment, staged_bundle
 from coordinator.launch.ray_session import existing_cluster, local_session
@@ -27,7 +27,6 @@ from coordinator.launch.running import (
     supervised,
 )
 from coordinator.spec import ResolvedTestnet
-from coordinator.spec.testnet import SEQUENCER_NAME
 from nodes.evm.anvil import find_anvil
 from nodes.model.config import HostReady
 from nodes.model.errors import InvalidInput, TestbedError, Unavailable
@@ -66,7 +65,7 @@ class RayLauncher:
         options = options or LaunchOptions()
         began_s = time.monotonic()
         with opened_directory(testnet, directory), _placement(testnet, directory, options) as (processes, folder):
-            placed = await _prepared(processes, folder, options)
+            placed = await _prepared(testnet, processes, folder, options)
             options.progress(f"starting {len(testnet.node_names)} nodes in {len(processes)} processes")
             watches = [_watch(process.plan.name, run) for process, run in _begun(testnet, processes, placed, options)]
             async with supervised(*watches, stop=lambda: _stop(processes)):
@@ -212,12 +211,12 @@ def _former_machines(directory: Path) -> dict[str, str]:
     return from_json(dict[str, str], json.loads(path.read_text(encoding="utf-8")), where=str(path))
 
 
-async def _prepared(processes: Sequence[_Process], folder: str, options: LaunchOptions) -> dict[str, Placed]:
+async def _prepared(
+    testnet: ResolvedTestnet, processes: Sequence[_Process], folder: str, options: LaunchOptions
+) -> dict[str, Placed]:
     host = "" if options.ray_address else LOOPBACK
     answers = [
-        process.actor.prepare.remote(
-            folder, sequencer=SEQUENCER_NAME if process.plan.name == SEQUENCER_HOST else "", host=host
-        )
+        process.actor.prepare.remote(folder, reserve=[*map(tuple, reservations(testnet, process.plan))], host=host)
         for process in processes
     ]
     return dict(zip((process.plan.name for process in processes), await _answered(answers, options), strict=True))
@@ -227,6 +226,11 @@ def _begun(
     testnet: ResolvedTestnet, processes: Sequence[_Process], placed: Mapping[str, Placed], options: LaunchOptions
 ) -> list[tuple[_Process, Any]]:
     """Every process told what to run, and Ray's reference to its end."""
+    reserved: dict[Reservation, str] = {}
+    for process in processes:
+        wanted = reservations(testnet, process.plan)
+        reserved |= dict(zip(wanted, placed[process.plan.name].reserved, strict=True))
+    addresses = addresses_of(testnet, reserved)
     begun = []
     for process in processes:
         here = placed[process.plan.name]
@@ -234,7 +238,7 @@ def _begun(
             testnet,
             process.plan,
             directory=here.directory,
-            sequencer_address=placed[SEQUENCER_HOST].sequencer_address,
+            addresses=addresses,
             host=here.host,
             trace=options.trace,
             engine_path=here.engine_path or options.engine_path,

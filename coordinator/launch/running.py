@@ -11,17 +11,20 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from coordinator.launch.plan import attesters_are_separate
 from coordinator.spec import ResolvedTestnet, save_testnet
 from coordinator.spec.testnet import SEQUENCER_NAME
+from nodes.model.agglayer import CertificateStatus
 from nodes.model.config import HostReady, NodeEndpoint
 from nodes.model.errors import InvalidInput, TestbedError, Unavailable, UnknownName
 from nodes.model.faults import Fault, KillEngine
 from nodes.model.json_form import from_json, to_json
+from nodes.wire.certificates import CertificateClient
 from nodes.wire.control import ControlClient
 from nodes.wire.rollup import RollupClient
 from nodes.wire.sequencer import SequencerClient
@@ -57,6 +60,12 @@ class Endpoints:
     sequencer_address: str
     rollups: tuple[RunningRollup, ...]
     hosts: tuple[HostReady, ...]
+    atomicity: str = "inclusion"
+    submit_address: str = ""
+    """Where users submit: the builder's, or else the sequencer's."""
+    agglayer_address: str = ""
+    """gRPC of the aggregation layer; empty where there is none. Likewise the next."""
+    l1_rpc_url: str = ""
 
 
 def _silent(message: str) -> None:
@@ -110,7 +119,15 @@ class RunningTestnet(ABC):
         self.ready_s = ready_s
         """From the call of `start` until every node was usable."""
         self._nodes = {node.name: (host, node) for host in hosts for node in host.nodes}
-        self.sequencer_address = next(node.grpc_address for _, node in self._nodes.values() if node.kind == "sequencer")
+        self.sequencer_address = self._address("sequencer")
+        self.agglayer_address = self._address("agglayer")
+        """gRPC of the aggregation layer; empty where there is none. Likewise the next."""
+        self.l1_rpc_url = next((node.rpc_url for _, node in self._nodes.values() if node.kind == "l1"), "")
+        self.submit_address = self._address("builder") or self.sequencer_address
+        """Where users submit: the builder's, or else the sequencer's."""
+        pids = {name: host.pid for name, (host, _) in self._nodes.items()}
+        self.attesters_separate = attesters_are_separate(testnet, pids)
+        """Every attester has a process of its own; otherwise their threshold means nothing."""
         self.rollups = [
             _running_rollup(testnet, index, {name: node for name, (_, node) in self._nodes.items()})
             for index in range(len(testnet.rollups))
@@ -118,8 +135,12 @@ class RunningTestnet(ABC):
 
     @property
     def node_names(self) -> tuple[str, ...]:
-        """The sequencer first."""
+        """The sequencer first, then the rollup nodes."""
         return self.testnet.node_names
+
+    def _address(self, kind: str) -> str:
+        """gRPC address of the first node of a kind; empty where there is none."""
+        return next((node.grpc_address for _, node in self._nodes.values() if node.kind == kind), "")
 
     def endpoint(self, node: str) -> NodeEndpoint:
         """Where a node is. Raises UnknownName."""
@@ -158,6 +179,9 @@ class RunningTestnet(ABC):
     async def wait_recovered(self, node: str, *, timeout_s: float = RECOVERY_TIMEOUT_S) -> float:
         """Wait until a node answers again and has caught up with where the sequencer is now; seconds it took.
 
+        With verdicts, what it has executed must be safe as well. For a node of the aggregation layer that must hold of
+        the first rollup, and the certificate that is underway now must have settled.
+
         Raises Unavailable when that takes longer than `timeout_s`.
         """
         began_s = time.monotonic()
@@ -181,12 +205,48 @@ class RunningTestnet(ABC):
             endpoint = self.endpoint(node)
             if endpoint.kind == "sequencer":
                 return True
-            async with RollupClient(endpoint.grpc_address) as rollup:
-                async for heads in rollup.follow_heads():
-                    if heads.height >= target:
-                        return True
+            if endpoint.kind == "rollup":
+                return await self._is_safe_up_to(endpoint, target)
+            first = self.endpoint(self.rollups[0].name)
+            return await self._is_safe_up_to(first, target) and await self._settles()
         except Unavailable:
             return False
+
+    async def _is_safe_up_to(self, endpoint: NodeEndpoint, height: int) -> bool:
+        """Wait until a rollup node has executed a sequenced height and, with verdicts, made it safe."""
+        wanted: int | None = None
+        async with RollupClient(endpoint.grpc_address) as rollup:
+            async for heads in rollup.follow_heads():
+                if heads.height < height:
+                    continue
+                if not self.testnet.has_verdicts:
+                    return True
+                wanted = heads.latest.number if wanted is None else wanted
+                # A verdict that leaves a block empty makes the chain shorter.
+                if heads.safe.number >= min(wanted, heads.latest.number):
+                    return True
+        return False
+
+    async def _settles(self) -> bool:
+        """Wait until the newest certificate that an honest rollup has handed in by now is settled, or refused."""
+        layer = self.testnet.agglayer
+        if layer is None or not layer.settle:
+            return True
+        network = next((network for network in layer.params.networks if network.name not in layer.liars), None)
+        if network is None:
+            return True
+        wanted: int | None = None
+        async with (
+            CertificateClient(self.agglayer_address) as service,
+            aclosing(service.follow_network(network.network_id)) as changes,
+        ):
+            async for progress in changes:
+                latest, settled = progress.latest, progress.settled
+                if latest is None or latest.status is CertificateStatus.IN_ERROR:
+                    return True
+                wanted = latest.height if wanted is None else wanted
+                if settled is not None and settled.height >= wanted:
+                    return True
         return False
 
     def endpoints(self) -> Endpoints:
@@ -198,6 +258,10 @@ class RunningTestnet(ABC):
             sequencer_address=self.sequencer_address,
             rollups=tuple(self.rollups),
             hosts=tuple(self.hosts),
+            atomicity=self.testnet.atomicity,
+            submit_address=self.submit_address,
+            agglayer_address=self.agglayer_address,
+            l1_rpc_url=self.l1_rpc_url,
         )
 
     def save_endpoints(self) -> None:

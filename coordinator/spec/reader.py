@@ -1,22 +1,27 @@
 """From a TOML file and overrides to a checked `Scenario`. Every complaint names file, key, value and remedy.
 
-Tables are read by the types and bounds of their dataclasses, so a new key is one line there. `[backend]` is read
-against the `Config` of the backend the scenario names, `[workload]` against the one its caller passes for the kind.
+Tables are read by the types and bounds of their dataclasses, so a new key is one line there. `[backend]` and
+`[prover]` are read against the `Config` of the one that the scenario names, `[workload]` against the one that its
+caller passes for the kind.
 """
 
 import tomllib
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from coordinator.spec.checks import check_atomicity, check_load
 from coordinator.spec.scenario import (
     AboutTable,
+    AgglayerTable,
     Between,
+    BuilderTable,
     FaultTable,
     GenesisTable,
+    L1Table,
     LoadTable,
     OneOf,
     RollupTable,
@@ -24,6 +29,7 @@ from coordinator.spec.scenario import (
     TestnetTable,
     WorkloadTable,
 )
+from nodes.agglayer.provers import PROVERS
 from nodes.model.errors import InvalidInput, InvalidScenario, UnknownName
 from nodes.sequencer.backends import BACKENDS
 
@@ -34,38 +40,58 @@ TABLES: Mapping[str, type[Any]] = {
     "scenario": AboutTable,
     "testnet": TestnetTable,
     "rollup": RollupTable,
+    "agglayer": AgglayerTable,
+    "l1": L1Table,
+    "builder": BuilderTable,
     "genesis": GenesisTable,
     "workload": WorkloadTable,
     "load": LoadTable,
 }
+WITH_KEYS_OF_OTHERS = ("backend", "prover")
+"""Tables whose keys are those of what another table names."""
 Table = TypeVar("Table")
 Raw = dict[str, Any]
+Configs = Mapping[str, type[Any]]
+"""Name to the dataclass of its own keys."""
+
+
+class _OwnKeys(NamedTuple):
+    """The tables of things that bring keys of their own."""
+
+    backends: Configs
+    provers: Configs
+    workloads: Configs | None
+    """None = unread for now."""
 
 
 def builtin_scenarios() -> dict[str, Path]:
-    """The scenarios that come with Lockstep, by name."""
-    return {path.stem: path for path in sorted(SCENARIOS_DIRECTORY.glob("*.toml"))}
+    """The scenarios that come with Lockstep, by name: bridge, adversaries/replay, ..."""
+    found = sorted(SCENARIOS_DIRECTORY.rglob("*.toml"), key=lambda path: (len(path.parts), path))
+    return {path.relative_to(SCENARIOS_DIRECTORY).with_suffix("").as_posix(): path for path in found}
 
 
 def load_scenario(
     name_or_path: str,
     overrides: Sequence[str] = (),
     *,
-    backends: Mapping[str, type[Any]] | None = None,
-    workloads: Mapping[str, type[Any]] | None = None,
+    backends: Configs | None = None,
+    provers: Configs | None = None,
+    workloads: Configs | None = None,
 ) -> Scenario:
     """Read a built-in scenario by name, or any file by path, and apply `overrides` (`table.key=value`).
 
-    `backends` and `workloads` map a name to the dataclass of its own keys; the default for backends is the table of
-    `nodes.sequencer`. Without `workloads` the workload's own keys are kept unread, for `read_table` later.
-    Raises InvalidScenario, or UnknownName for a scenario, backend or workload that does not exist.
+    `backends`, `provers` and `workloads` map a name to the dataclass of its own keys; the defaults for the first two
+    are the tables of `nodes`. Without `workloads` the workload's own keys are kept unread, for `read_table` later.
+    Raises InvalidScenario, or UnknownName for a scenario, backend, prover or workload that does not exist.
     """
     path = _locate(name_or_path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidScenario(f"scenario {path} cannot be read: {error}") from error
-    return parse_scenario(text, source=str(path), overrides=overrides, backends=backends, workloads=workloads)
+    return parse_scenario(
+        text, source=str(path), overrides=overrides, backends=backends, provers=provers, workloads=workloads
+    )
 
 
 def _locate(name_or_path: str) -> Path:
@@ -85,52 +111,56 @@ def parse_scenario(
     *,
     source: str,
     overrides: Sequence[str] = (),
-    backends: Mapping[str, type[Any]] | None = None,
-    workloads: Mapping[str, type[Any]] | None = None,
+    backends: Configs | None = None,
+    provers: Configs | None = None,
+    workloads: Configs | None = None,
 ) -> Scenario:
     """The scenario that `text` holds; see `load_scenario`. `source` stands in every message."""
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidScenario(f"{source} is not TOML: {error}") from error
-    if backends is None:
-        backends = _backend_configs()
+    own = _OwnKeys(
+        _backend_configs() if backends is None else backends,
+        _prover_configs() if provers is None else provers,
+        workloads,
+    )
+    tables = (*TABLES, *WITH_KEYS_OF_OTHERS)
     for key in raw:
-        if key not in (*TABLES, "backend", "faults"):
-            _refuse_key(key, [*TABLES, "backend", "faults"], where="", source=source)
-    for key in (*TABLES, "backend"):
+        if key not in (*tables, "faults"):
+            _refuse_key(key, [*tables, "faults"], where="", source=source)
+    for key in tables:
         if not isinstance(raw.setdefault(key, {}), dict):
             raise InvalidScenario(f"{source}: {key} = {raw[key]!r} must be a table: [{key}]")
-    _apply_overrides(raw, overrides, backends=backends, workloads=workloads, source=source)
-    return _build(raw, text=text, source=source, overrides=overrides, backends=backends, workloads=workloads)
+    _apply_overrides(raw, overrides, own=own, source=source)
+    return _build(raw, text=text, source=source, overrides=overrides, own=own)
 
 
-def _build(
-    raw: Raw,
-    *,
-    text: str,
-    source: str,
-    overrides: Sequence[str],
-    backends: Mapping[str, type[Any]],
-    workloads: Mapping[str, type[Any]] | None,
-) -> Scenario:
+def _build(raw: Raw, *, text: str, source: str, overrides: Sequence[str], own: _OwnKeys) -> Scenario:
     testnet = read_table(TestnetTable, raw["testnet"], table="testnet", source=source)
-    read_table(_config_of(backends, "backend", testnet.backend), raw["backend"], table="backend", source=source)
+    read_table(_config_of(own.backends, "backend", testnet.backend), raw["backend"], table="backend", source=source)
+    agglayer = read_table(AgglayerTable, raw["agglayer"], table="agglayer", source=source)
+    read_table(_config_of(own.provers, "prover", agglayer.prover), raw["prover"], table="prover", source=source)
     load = read_table(LoadTable, raw["load"], table="load", source=source)
-    _check_load(load, source)
+    check_load(load, source)
     scenario = Scenario(
         about=read_table(AboutTable, raw["scenario"], table="scenario", source=source),
         testnet=testnet,
         backend_options=raw["backend"],
         rollup=read_table(RollupTable, raw["rollup"], table="rollup", source=source),
+        agglayer=agglayer,
+        prover_options=raw["prover"],
+        l1=read_table(L1Table, raw["l1"], table="l1", source=source),
+        builder=read_table(BuilderTable, raw["builder"], table="builder", source=source),
         genesis=read_table(GenesisTable, raw["genesis"], table="genesis", source=source),
-        workload=_read_workload(raw["workload"], workloads, source=source),
+        workload=_read_workload(raw["workload"], own.workloads, source=source),
         load=load,
         faults=_read_faults(raw.get("faults", []), source),
         source=source,
         text=text,
         overrides=tuple(overrides),
     )
+    check_atomicity(scenario)
     if testnet.leg_gas_cap * testnet.max_payloads >= 2**63:
         raise InvalidScenario(
             f"{source}: [testnet] leg_gas_cap * max_payloads, the block gas limit, must stay below 2**63"
@@ -142,7 +172,11 @@ def _backend_configs() -> dict[str, type[Any]]:
     return {name: backend.config_type for name, backend in BACKENDS.items()}
 
 
-def _config_of(table: Mapping[str, type[Any]], kind: str, name: str) -> type[Any]:
+def _prover_configs() -> dict[str, type[Any]]:
+    return {name: prover.config_type for name, prover in PROVERS.items()}
+
+
+def _config_of(table: Configs, kind: str, name: str) -> type[Any]:
     if name not in table:
         raise UnknownName(kind=kind, name=name, known=table)
     return table[name]
@@ -246,7 +280,7 @@ def _check_bound(bound: Any, value: Any, *, where: str) -> None:
 # Tables with keys of someone else
 
 
-def _read_workload(raw: Raw, workloads: Mapping[str, type[Any]] | None, *, source: str) -> WorkloadTable:
+def _read_workload(raw: Raw, workloads: Configs | None, *, source: str) -> WorkloadTable:
     own = _own_keys(WorkloadTable)
     common = read_table(WorkloadTable, {k: v for k, v in raw.items() if k in own}, table="workload", source=source)
     options = {key: value for key, value in raw.items() if key not in own}
@@ -278,60 +312,31 @@ def _own_keys(table: type[Any]) -> set[str]:
     return {item.name for item in fields(table)} - {"options"}
 
 
-def _check_load(load: LoadTable, source: str) -> None:
-    def require(condition: bool, message: str) -> None:  # noqa: FBT001 - reads as a sentence at each call
-        if not condition:
-            raise InvalidScenario(f"{source}: [load] {message}")
-
-    step_s = load.sweep_step_s if load.kind == "sweep" else load.duration_s
-    require(
-        # How long a trace is stands in its file; its reader checks this.
-        load.arrivals == "trace" or load.warmup_s + load.cooldown_s < step_s,
-        f"warmup_s + cooldown_s = {load.warmup_s + load.cooldown_s:g} leave nothing of {step_s:g} s to measure; "
-        "lengthen the run or cut less",
-    )
-    require(load.arrivals != "trace" or bool(load.trace), 'arrivals = "trace" needs trace = "FILE.csv"')
-    require(
-        load.arrivals != "trace" or load.kind == "steady",
-        f'arrivals = "trace" has its times from the file, so kind = {load.kind!r} cannot shape it; use kind = "steady"',
-    )
-    require(load.rate_per_s > 0 or load.arrivals == "trace", "rate_per_s = 0 sends nothing; choose a rate above 0")
-    if load.kind == "burst":
-        ends_s = load.burst_from_s + load.burst_for_s
-        require(load.burst_rate_per_s > 0, 'kind = "burst" needs burst_rate_per_s')
-        require(load.burst_for_s > 0, 'kind = "burst" needs burst_for_s')
-        require(ends_s <= load.duration_s, f"the burst ends at {ends_s:g} s, after duration_s = {load.duration_s:g}")
-
-
 # Overrides
 
 
-def _apply_overrides(
-    raw: Raw,
-    overrides: Sequence[str],
-    *,
-    backends: Mapping[str, type[Any]],
-    workloads: Mapping[str, type[Any]] | None,
-    source: str,
-) -> None:
-    """Write each `key=value` into the raw tables; which backend and workload is decided before their keys are named."""
+def _apply_overrides(raw: Raw, overrides: Sequence[str], *, own: _OwnKeys, source: str) -> None:
+    """Write each `key=value` into the raw tables; which backend and so on is decided before its own keys are named."""
+    selecting = ("testnet.backend", "backend", "agglayer.prover", "prover", "workload.kind")
 
     def known_keys() -> dict[str, list[str]]:
         names = {table: sorted(_own_keys(kind)) for table, kind in TABLES.items()}
         backend = raw["testnet"].get("backend", TestnetTable.__dataclass_fields__["backend"].default)
-        if backend in backends:
-            names["backend"] = [item.name for item in fields(backends[backend])]
+        if backend in own.backends:
+            names["backend"] = [item.name for item in fields(own.backends[backend])]
+        prover = raw["agglayer"].get("prover", AgglayerTable.__dataclass_fields__["prover"].default)
+        if prover in own.provers:
+            names["prover"] = [item.name for item in fields(own.provers[prover])]
         workload = raw["workload"].get("kind", WorkloadTable.__dataclass_fields__["kind"].default)
-        if workloads is not None and workload in workloads:
-            names["workload"] = sorted({*names["workload"], *(item.name for item in fields(workloads[workload]))})
+        if own.workloads is not None and workload in own.workloads:
+            names["workload"] = sorted({*names["workload"], *(item.name for item in fields(own.workloads[workload]))})
         return names
 
     pairs = [_split_override(override) for override in overrides]
-    selects: Callable[[str], bool] = lambda key: key in ("testnet.backend", "backend", "workload.kind")  # noqa: E731
-    for key, value in sorted(pairs, key=lambda pair: not selects(pair[0])):
-        if key == "backend":
-            key = "testnet.backend"
-        table, name = _full_key(key, known_keys(), open_workload=workloads is None)
+    for key, value in sorted(pairs, key=lambda pair: pair[0] not in selecting):
+        if key in WITH_KEYS_OF_OTHERS:
+            key = {"backend": "testnet.backend", "prover": "agglayer.prover"}[key]
+        table, name = _full_key(key, known_keys(), open_workload=own.workloads is None)
         raw[table][name] = value
 
 

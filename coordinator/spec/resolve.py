@@ -3,17 +3,30 @@
 Touches no network and no clock. Only a scenario with contracts of its own runs a short-lived engine.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from coordinator.spec.agglayer import (
+    L1_CHAIN_ID,
+    TREASURY_TOKENS,
+    AgglayerKeys,
+    ResolvedAgglayer,
+    is_funded_by_deposits,
+    l2_accounts,
+    needs_agglayer,
+    resolve_agglayer,
+)
 from coordinator.spec.keys import dev_account, dev_key
 from coordinator.spec.scenario import ContractTable, Scenario
 from coordinator.spec.testnet import FORMAT, PlacedContract, ResolvedRollup, ResolvedTestnet
+from nodes.evm.agglayer_contracts import MARKET_1, MARKET_2
 from nodes.evm.constructors import DEFAULT_DEPLOYER, GenesisContract, with_contracts
 from nodes.evm.contracts import address_of, load_artifact
 from nodes.evm.genesis import (
+    UNLIMITED,
     Account,
     ChainParameters,
     PoolGenesis,
@@ -23,6 +36,7 @@ from nodes.evm.genesis import (
     genesis_document,
     traders_genesis,
 )
+from nodes.model.agglayer import NetworkId
 from nodes.model.errors import InvalidInput, InvalidScenario
 from nodes.model.execution import RollupParams, TestnetParams
 from nodes.model.ids import Address, hex_of, rollup_id_of
@@ -49,7 +63,8 @@ def resolve(scenario: Scenario, *, engine_path: Callable[[], Path] | None = None
     """The testnet of a scenario.
 
     `engine_path` finds the engine binary and is only called where the scenario has contracts of its own; the default
-    looks where every node looks. Raises InvalidScenario for a contract that cannot stand in the genesis.
+    looks where every node looks. Raises InvalidScenario for a contract that cannot stand in the genesis, and for an
+    aggregation layer that could not work.
     """
     table, seed = scenario.testnet, scenario.seed
     params = TestnetParams(
@@ -69,6 +84,7 @@ def resolve(scenario: Scenario, *, engine_path: Callable[[], Path] | None = None
     )
     alloc = _alloc(scenario)
     contracts = [_contract(scenario, entry, index) for index, entry in enumerate(scenario.genesis.contracts)]
+    rollups = _rollups(scenario, params, alloc, contracts, engine_path)
     backend = BACKENDS[table.backend]
     options = _backend_options(scenario, backend)
     return ResolvedTestnet(
@@ -81,7 +97,7 @@ def resolve(scenario: Scenario, *, engine_path: Callable[[], Path] | None = None
         backend_options=options,
         finality_options=backend.finality_options(backend.configure(options)),
         params=params,
-        rollups=_rollups(scenario, params, alloc, contracts, engine_path),
+        rollups=rollups,
         replicas=table.replicas,
         nodes_per_actor=table.nodes_per_actor,
         verify_proofs=scenario.rollup.verify_proofs,
@@ -90,9 +106,23 @@ def resolve(scenario: Scenario, *, engine_path: Callable[[], Path] | None = None
         history_blocks=scenario.rollup.history_blocks,
         users=scenario.genesis.users,
         lanes=scenario.workload.lanes,
-        accounts_per_rollup=len(alloc) + len(contracts),
+        accounts_per_rollup=len(json.loads(rollups[0].genesis)["alloc"]),
         contracts=tuple(PlacedContract(artifact=item.artifact.source, address=item.address) for item in contracts),
+        agglayer=_agglayer(scenario, params),
     )
+
+
+def _agglayer(scenario: Scenario, params: TestnetParams) -> ResolvedAgglayer | None:
+    chain = ChainParameters(
+        chain_id=L1_CHAIN_ID,
+        timestamp_s=GENESIS_TIME_S,
+        gas_limit=scenario.l1.block_gas_limit,
+        coinbase=COINBASE,
+    )
+    try:
+        return resolve_agglayer(scenario, params, chain=chain)
+    except InvalidInput as error:
+        raise InvalidScenario(f"{scenario.source}: [agglayer]: {error}") from error
 
 
 def _backend_options(scenario: Scenario, backend: Backend) -> dict[str, Any]:
@@ -105,6 +135,8 @@ def _backend_options(scenario: Scenario, backend: Backend) -> dict[str, Any]:
 
 def _alloc(scenario: Scenario) -> dict[Address, Account]:
     """Accounts of every rollup before the user's contracts; the same on each, so that a key works everywhere."""
+    if is_funded_by_deposits(scenario):
+        return _empty_alloc(scenario)
     seed = scenario.seed
     users = [dev_account(seed, "user", index).address for index in range(scenario.genesis.users)]
     lanes = [dev_account(seed, "lane", index).address for index in range(scenario.workload.lanes)]
@@ -116,6 +148,21 @@ def _alloc(scenario: Scenario) -> dict[Address, Account]:
     funded = dict.fromkeys(users, USER_WEI) | dict.fromkeys(lanes, LANE_WEI) | {faucet: FAUCET_WEI}
     return genesis_alloc(
         funded_wei=funded,
+        token_a=tokens,
+        token_b=tokens,
+        pool=PoolGenesis(reserve_a=POOL_RESERVE, reserve_b=POOL_RESERVE),
+    )
+
+
+def _empty_alloc(scenario: Scenario) -> dict[Address, Account]:
+    """Nobody owns ether. Only the treasury owns tokens of the rollups' own, to fill markets with their other side."""
+    treasury = AgglayerKeys(seed=scenario.seed).treasury.address
+    tokens = TokenGenesis(
+        balances={treasury: TREASURY_TOKENS},
+        allowances={(treasury, market): UNLIMITED for market in (MARKET_1, MARKET_2)},
+    )
+    return genesis_alloc(
+        funded_wei={},
         token_a=tokens,
         token_b=tokens,
         pool=PoolGenesis(reserve_a=POOL_RESERVE, reserve_b=POOL_RESERVE),
@@ -139,8 +186,9 @@ def _rollups(
             coinbase=rollup.coinbase,
         )
         try:
+            own = l2_accounts(scenario, NetworkId(index + 1)) if needs_agglayer(scenario) else {}
             # Constructors see the chain id and may keep it, so they run once per rollup.
-            accounts = with_contracts(binary, chain=chain, alloc=alloc, contracts=contracts)
+            accounts = with_contracts(binary, chain=chain, alloc=alloc | own, contracts=contracts)
             genesis = genesis_bytes(genesis_document(chain, accounts)).decode()
         except InvalidInput as error:
             raise InvalidScenario(f"{scenario.source}: [genesis] contracts: {error}") from error

@@ -52,7 +52,7 @@ class TestnetTable:
     """Nodes per rollup, each with an engine of its own."""
     nodes_per_actor: Annotated[int, Between(0, MAX_ROLLUPS)] = 0
     """Rollup nodes in one process; 0 = nodes divided by half the cores, rounded up, at most 32."""
-    atomicity: Annotated[str, OneOf(("inclusion",))] = "inclusion"
+    atomicity: Annotated[str, OneOf(("inclusion", "agglayer", "bond"))] = "inclusion"
     leg_gas_cap: Annotated[int, Between(21_000, 2**32)] = 16_777_216
     """Largest gas limit of one transaction."""
     max_payloads: Annotated[int, Between(1, 65_536)] = 4_096
@@ -69,6 +69,82 @@ class RollupTable:
     checkpoint_interval_heights: Annotated[int, Between(1, 1_000_000)] = 512
     rewind_window: Annotated[int, Between(1, 4_096)] = 32
     history_blocks: Annotated[int, Between(1, 100_000_000)] = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgglayerTable:
+    """`[agglayer]`: verdicts, certificates and their settlement. Read in every mode, used where there is an L1."""
+
+    settle: bool | None = None
+    """Rollups send certificates, which settle on L1; left out = not in `inclusion`, but in the other modes."""
+    prover: str = "attested"
+    attesters: Annotated[int, Between(1, 32)] = 3
+    """Processes that check every proof and sign it."""
+    attester_threshold: Annotated[int, Between(1, 32)] = 2
+    """Signatures that L1 asks for."""
+    signers: Annotated[int, Between(1, 32)] = 1
+    """Members of the committee that signs a rollup's certificates."""
+    signer_threshold: Annotated[int, Between(1, 32)] = 1
+    """Signatures of theirs that a certificate needs."""
+    epoch_blocks: Annotated[int, Between(1, 10_000)] = 2
+    """L1 blocks of one epoch; its certificates settle in one transaction."""
+    open_after_blocks: Annotated[int, Between(0, 1_000_000)] = 20
+    """L1 blocks after the last settlement from which on anybody may settle."""
+    abort_rule: Annotated[str, OneOf(("serial", "all"))] = "serial"
+    """Which failing bundles of a round are struck: the one of lowest ordinal, or all."""
+    serial_rounds: Annotated[int, Between(0, 1_000)] = 8
+    """Rounds of a height with the serial rule; afterwards all failing bundles are struck."""
+    speculation_heights: Annotated[int, Between(0, 1_000)] = 4
+    """Heights that a rollup executes ahead of the last verdict."""
+    report_timeout_ms: Annotated[int, Between(50, 3_600_000)] = 5_000
+    """A rollup that owes a report for so long is evicted."""
+    void_after_blocks: Annotated[int, Between(0, 1_000_000)] = 64
+    """L1 blocks after which an import without settled source is voided; 0 = never."""
+    oracle_level: Annotated[str, OneOf(("latest", "safe", "finalized"))] = "finalized"
+    """From which L1 head on a global exit root is brought to the rollups."""
+    settled_level: Annotated[str, OneOf(("latest", "safe", "finalized"))] = "latest"
+    """L1 head that must hold a settlement before its certificates count as settled."""
+    certificate_interval_s: Annotated[float, Between(0.01, 86_400)] = 1.0
+    """A rollup builds its next certificate this long after the one before at the earliest."""
+    max_exits: Annotated[int, Between(1, 100_000)] = 5_000
+    """Exits of one certificate."""
+    liars: Mapping[str, Any] = field(default_factory=dict)
+    """Rollup to what is wrong with it from the start: one of `LIES`."""
+
+
+LIES = ("outcomes", "state", "silent", "withholds")
+"""Reports reverted legs as succeeded; executes unsoundly and mints to itself; reports nothing; certifies nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class L1Table:
+    """`[l1]`: the chain that everything settles on."""
+
+    slot_time_ms: Annotated[int, Between(50, 60_000)] = 1_000
+    """A block per slot. Ethereum: 12,000."""
+    finality_slots: Annotated[int, Between(1, 64)] = 1
+    """Slots from latest to safe, and again from safe to finalized. Ethereum: 32."""
+    block_gas_limit: Annotated[int, Between(1_000_000, 2**32)] = 60_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuilderTable:
+    """`[builder]`: the super builder between users and sequencer."""
+
+    enabled: bool | None = None
+    """Left out = only with `atomicity = "bond"`, which needs it."""
+    batch_ms: Annotated[int, Between(1, 10_000)] = 50
+    """How long bundles are gathered before they are simulated together."""
+    bond_eth: Annotated[float, Between(0, 1_000_000)] = 100.0
+    """What it deposits on L1 for the users of bundles that fail in part."""
+    withdrawal_delay_blocks: Annotated[int, Between(0, 1_000_000)] = 400
+    """L1 blocks that a withdrawal of its bond waits, so that claims come first."""
+    promise_eth: Annotated[float, Between(0, 1_000_000)] = 0.01
+    """What it promises the user of each bundle, should that succeed only in part. Used with `atomicity = "bond"`."""
+    promise_blocks: Annotated[int, Between(1, 1_000_000)] = 300
+    """L1 blocks for which a promise holds; less than `withdrawal_delay_blocks`."""
+    careless: bool = False
+    """A fault: it orders every bundle without simulating it, and promises all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +232,11 @@ class Scenario:
     backend_options: Mapping[str, Any]
     """`[backend]`, checked against the backend's own `Config`; only the keys that were written."""
     rollup: RollupTable
+    agglayer: AgglayerTable
+    prover_options: Mapping[str, Any]
+    """`[prover]`, checked against the `Config` of the prover of `[agglayer]`; only the keys that were written."""
+    l1: L1Table
+    builder: BuilderTable
     genesis: GenesisTable
     workload: WorkloadTable
     load: LoadTable
@@ -175,3 +256,20 @@ class Scenario:
     def seed(self) -> int:
         """Source of all chance."""
         return self.about.seed
+
+    @property
+    def settles(self) -> bool:
+        """Rollups send certificates to an L1."""
+        wanted = self.agglayer.settle
+        return self.testnet.atomicity != "inclusion" if wanted is None else wanted
+
+    @property
+    def uses_agglayer(self) -> bool:
+        """There is an aggregation layer, and an L1."""
+        return self.settles or self.testnet.atomicity != "inclusion"
+
+    @property
+    def has_builder(self) -> bool:
+        """Users submit to a super builder."""
+        wanted = self.builder.enabled
+        return self.testnet.atomicity == "bond" if wanted is None else wanted

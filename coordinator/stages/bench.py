@@ -1,7 +1,7 @@
 """`lockstep bench`: one scenario from launch to a self-sufficient run directory.
 
-resolve, measure the engine bound, launch, sign, load (with faults), drain, collect, copy the log, check, write. The run
-directory is written also when the load was interrupted, and then says so. Reports are made from it by others.
+resolve, measure the engine bound, launch, fund, sign, load (with faults), drain, collect, copy the logs, check, write.
+The run directory is written also when the load was interrupted, and then says so. Reports are made from it by others.
 """
 
 import asyncio
@@ -9,14 +9,17 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from coordinator.collect.clocks import ClockOffset, combine, estimate_offset
 from coordinator.collect.collector import Collector, TraceSource
 from coordinator.faults import Injector, PlannedFault, check_times, plan_faults
 from coordinator.launch import LaunchOptions, RunningTestnet, launcher_named
 from coordinator.record import RunDirectory
 from coordinator.spec import Scenario, resolve
-from coordinator.spec.testnet import SEQUENCER_NAME
+from coordinator.spec.testnet import AGGLAYER_NAME, SEQUENCER_NAME
 from coordinator.stages.engine_bound import measure_engine_bound
+from coordinator.stages.fund import fund
 from coordinator.stages.inputs import write_inputs
 from coordinator.stages.load import LoadDriver
 from coordinator.stages.load_setup import LoadSetup, load_setup
@@ -25,8 +28,10 @@ from coordinator.stages.run_state import BenchOptions, RunState, SentPhase
 from coordinator.stages.schedule import Schedule, load_schedule
 from coordinator.stages.sweep import run_sweep
 from coordinator.stages.write_run import write_run
-from coordinator.workload.generator import NS_PER_S
+from coordinator.workload.base import Funding
+from coordinator.workload.generator import NS_PER_MS, NS_PER_S
 from coordinator.workload.presign import Presigner, presigner
+from coordinator.workload.replay import Replayer
 from nodes.model.errors import TestbedError
 from nodes.telemetry.clock import SystemClock, boot_id
 from nodes.telemetry.resources import usable_cores
@@ -40,6 +45,11 @@ START_AHEAD_NS = 200_000_000
 """From the decision to start until the first bundle can be due: connections are opened meanwhile."""
 PRESIGN_WORKERS = 2
 COORDINATOR = "coordinator"
+REPLAY_STREAM = 2
+"""Which of the seed's streams of chance chooses what is replayed."""
+REPLAY_AFTER_WINDOWS = 2
+"""Replay windows after which an old bundle is handed in again: surely after its end."""
+DEFAULT_INTERVAL_MS = 100
 
 
 async def run_bench(
@@ -52,8 +62,7 @@ async def run_bench(
     launcher_named(testnet.launcher, ray_address=options.ray_address)
     faults = plan_faults(
         scenario.faults,
-        rollup_nodes=testnet.node_names[1:],
-        sequencer=SEQUENCER_NAME,
+        nodes=testnet.nodes_by_kind,
         seed=scenario.seed,
         source=scenario.source,
     )
@@ -114,17 +123,32 @@ async def _run(
     async with launcher.start(state.testnet, folder, options) as running:
         state.interrupt.rearm()
         _check_interrupt(state.interrupt)
-        async with SequencerClient(running.sequencer_address) as sequencer:
+        async with SequencerClient(running.submit_address) as sequencer:
             driver = state.driver = _driver(state, running, setup, signing, sequencer)
             before = await _clock_offsets(state, running)
             async with asyncio.TaskGroup() as group:
                 collecting = group.create_task(driver.collector.run())
+                if setup.funding is not None:
+                    await _fund(state, running, setup.funding)
                 await _load(state, driver, schedule, faults, running)
                 after = await _clock_offsets(state, running)
                 state.offsets = {host: combine(first, after.get(host, first)) for host, first in before.items()}
                 state.observer.stage("collecting, checking and writing")
                 await write_run(state, driver, running)
                 collecting.cancel()
+
+
+async def _fund(state: RunState, running: RunningTestnet, funding: Funding) -> None:
+    """Bring the workload's money to the rollups, unless the run is told to end first."""
+
+    async def end_early() -> None:
+        await state.interrupt.wait()
+        _check_interrupt(state.interrupt)
+
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(end_early())
+        await fund(running, funding, say=state.observer.stage)
+        watching.cancel()
 
 
 def _driver(
@@ -144,13 +168,38 @@ def _driver(
         opener=sequencer,
         collector=collector,
         primaries=[rollup.name for rollup in state.testnet.rollups],
-        legs=state.scenario.workload.legs,
+        shape=setup.shape,
         clock=state.clock,
         observer=state.observer,
         interrupt=state.interrupt,
+        sequencer_node=SEQUENCER_NAME,
+        agglayer_nodes=[AGGLAYER_NAME] if state.testnet.uses_agglayer else [],
+        has_verdicts=state.testnet.has_verdicts,
+        unsound=_unsound(state),
+        shares_rollups=state.testnet.uses_agglayer,
         shared_process=any(host.pid == os.getpid() for host in running.hosts),
     )
+    if setup.shape.replay_share:
+        interval_ms = int(state.testnet.backend_options.get("block_interval_ms", DEFAULT_INTERVAL_MS))
+        after_ns = REPLAY_AFTER_WINDOWS * state.testnet.params.replay_window * interval_ms * NS_PER_MS
+        driver.make_replayer = lambda dispatcher, submissions, tell: Replayer(
+            dispatcher=dispatcher,
+            submissions=submissions,
+            sequencer=sequencer,
+            clock=state.clock,
+            rng=np.random.default_rng([state.scenario.seed, REPLAY_STREAM]),
+            share=setup.shape.replay_share,
+            after_ns=after_ns,
+            tell=tell,
+        )
     return driver
+
+
+def _unsound(state: RunState) -> list[int]:
+    """Indexes of rollups whose state transition is faulty by the scenario."""
+    layer = state.testnet.agglayer
+    liars = {} if layer is None else layer.liars
+    return [at for at, rollup in enumerate(state.testnet.rollups) if liars.get(rollup.name) == "state"]
 
 
 async def _load(
@@ -185,13 +234,16 @@ async def _load(
                 ]
                 state.observer.stage(f"load: {load.kind}, {len(prepared.phase):,} bundles")
                 await driver.run(prepared, start_ns=start_ns, drain_s=load.drain_timeout_s)
+            if driver.all_resolved:
+                state.drained_ns = state.clock.monotonic_ns()
+            if state.testnet.agglayer is not None and state.testnet.agglayer.settle:
+                state.observer.stage("waiting until all is settled on L1")
+                await driver.wait_settled(timeout_s=load.drain_timeout_s)
             if state.interrupt.is_set:
                 start.cancel_faults()
     finally:
         tracer.close()
         state.faults = sorted(injector.records, key=lambda record: record.injected_ns)
-    if driver.all_resolved:
-        state.drained_ns = state.clock.monotonic_ns()
     if state.interrupt.is_set:
         state.interrupted_ns = driver.interrupted_ns or state.clock.monotonic_ns()
 

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from coordinator.spec.scenario import Scenario
 from coordinator.spec.testnet import ResolvedTestnet
+from coordinator.stages.bare_genesis import funded_genesis
 from coordinator.stages.load_setup import load_setup
+from coordinator.workload.base import Funding
 from coordinator.workload.presign import Presigned, presigner
 from nodes.evm.anvil import find_anvil
 from nodes.evm.engine import AnvilEngine
@@ -93,14 +95,15 @@ async def measure_engine_bound(
     """Measure; takes about four seconds. `engine_path`: as for `find_anvil`. Raises EngineFailure, MissingTool."""
     cores = usable_cores()
     engines = min(cores, len(testnet.rollups))
+    # At least as many as a bundle spans.
     rollups = max(engines, min(scenario.workload.legs, len(testnet.rollups)))
-    lists = await asyncio.to_thread(_transactions, scenario, testnet, rollups, workers)
+    lists, funding = await asyncio.to_thread(_transactions, scenario, testnet, rollups, workers)
     binary = await asyncio.to_thread(find_anvil, engine_path)
     with tempfile.TemporaryDirectory(prefix="lockstep-bound-") as folder:
         started: list[AnvilEngine] = []
         try:
             for index in range(engines):
-                rollup = testnet.rollups[index]
+                rollup = funded_genesis(testnet, testnet.rollups[index], funding)
                 started.append(
                     await AnvilEngine.start(
                         binary, rollup.genesis, rollup.params, Path(folder) / rollup.name, testnet.rewind_window
@@ -131,20 +134,21 @@ async def measure_engine_bound(
 
 def _transactions(
     scenario: Scenario, testnet: ResolvedTestnet, rollups: int, workers: int
-) -> list[list[tuple[bytes, Transaction]]]:
-    """Decoded legs for each of the first `rollups` rollups, in order, of a load of the scenario's kind.
+) -> tuple[list[list[tuple[bytes, Transaction]]], Funding | None]:
+    """Decoded legs for each of the first `rollups` rollups, in order, of a load of the scenario's kind; its funding.
 
     As many for each: an engine that ended early would make the bound look lower than it is.
     """
     scenario = replace(scenario, workload=replace(scenario.workload, popularity="uniform"))
     setup = load_setup(scenario, testnet, rollups=rollups, stream=CALIBRATION_STREAM)
-    bundles = LEGS_PER_ENGINE * rollups // scenario.workload.legs
+    bundles = LEGS_PER_ENGINE * rollups // setup.legs
     # Spread like the load itself, so that a workload that looks at times finds them as usual.
     gap_ns = round(1e9 / max(1.0, scenario.load.rate_per_s))
     phase = setup.planner.plan(np.arange(bundles, dtype=np.int64) * gap_ns)
     with presigner(setup.signers, workers=workers) as signing:
         signed = signing.sign(phase.unsigned)
-    return _by_rollup(signed, {rollup.params.rollup_id: at for at, rollup in enumerate(testnet.rollups[:rollups])})
+    lists = _by_rollup(signed, {rollup.params.rollup_id: at for at, rollup in enumerate(testnet.rollups[:rollups])})
+    return lists, setup.funding
 
 
 def _by_rollup(signed: Presigned, index: Mapping[bytes, int]) -> list[list[tuple[bytes, Transaction]]]:

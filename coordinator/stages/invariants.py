@@ -51,8 +51,11 @@ def accounts_add_up(sent: SentBundles, fates: BundleFates) -> Verdict:
     return Verdict(ok=ok, detail=_examples(f"{len(sent)} due, {int((~untaken).sum())} taken", contradicted.tolist()))
 
 
-def replicas_agree(groups: Mapping[str, Sequence[NodeTrace]]) -> Verdict:
-    """All nodes of a rollup have the same block after every height both executed; no node contradicts itself."""
+def replicas_agree(groups: Mapping[str, Sequence[NodeTrace]], *, only_resolved: bool = False) -> Verdict:
+    """All nodes of a rollup have the same block after every height both executed; no node contradicts itself.
+
+    `only_resolved`: of a height without a verdict nodes may have executed different rounds.
+    """
     problems: list[str] = []
     compared = 0
     for rollup, traces in groups.items():
@@ -60,6 +63,8 @@ def replicas_agree(groups: Mapping[str, Sequence[NodeTrace]]) -> Verdict:
         for trace in traces:
             problems += trace.conflicts
             for height in first.executed.keys() & trace.executed.keys() if trace is not first else ():
+                if only_resolved and not (height in first.resolved and height in trace.resolved):
+                    continue
                 mine, theirs = first.executed[height], trace.executed[height]
                 compared += 1
                 if (mine.number, mine.hash, mine.state_root) != (theirs.number, theirs.hash, theirs.state_root):

@@ -5,7 +5,7 @@ Polled once a second and kept nowhere; measurements come from traces.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -14,10 +14,12 @@ from typing import Self
 from rich.table import Table
 
 from coordinator.launch import Endpoints
+from nodes.ethereum.client import L1Client
 from nodes.model.config import NodeEndpoint
 from nodes.model.errors import TestbedError
 from nodes.model.status import RollupStatus
 from nodes.ports import SequencerStatus
+from nodes.wire.control import ControlClient
 from nodes.wire.rollup import RollupClient
 from nodes.wire.sequencer import SequencerClient
 
@@ -40,6 +42,19 @@ class NodeRow:
     """Sequenced heights behind the sequencer."""
     state: str = ""
     """ok, or what is wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherStatus:
+    """Of a node that is neither sequencer nor rollup: it answers."""
+
+    block: int | None = None
+    """Head of an L1."""
+
+
+KINDS = ("sequencer", "rollup", "l1", "agglayer", "attester", "builder")
+"""Rows stand in this order."""
+Answer = SequencerStatus | RollupStatus | OtherStatus
 
 
 @dataclass(slots=True)
@@ -65,19 +80,36 @@ class LiveView:
 
     def __init__(self, endpoints: Endpoints) -> None:
         self._nodes: list[NodeEndpoint] = [node for host in endpoints.hosts for node in host.nodes]
-        self._nodes.sort(key=lambda node: (node.kind != "sequencer", _natural(node.name)))
-        self._sequencers: dict[str, SequencerClient] = {}
-        self._rollups: dict[str, RollupClient] = {}
+        self._nodes.sort(key=lambda node: (KINDS.index(node.kind), _natural(node.name)))
+        self._control_addresses = {node.name: host.control_address for host in endpoints.hosts for node in host.nodes}
+        self._ask_by_node: dict[str, Callable[[], Awaitable[Answer]]] = {}
         self._rates = RateMeter()
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         for node in self._nodes:
-            if node.kind == "sequencer":
-                self._sequencers[node.name] = await self._stack.enter_async_context(SequencerClient(node.grpc_address))
-            else:
-                self._rollups[node.name] = await self._stack.enter_async_context(RollupClient(node.grpc_address))
+            self._ask_by_node[node.name] = await self._asker(node)
         return self
+
+    async def _asker(self, node: NodeEndpoint) -> Callable[[], Awaitable[Answer]]:
+        if node.kind == "sequencer":
+            return (await self._stack.enter_async_context(SequencerClient(node.grpc_address))).status
+        if node.kind == "rollup":
+            return (await self._stack.enter_async_context(RollupClient(node.grpc_address))).status
+        if node.kind == "l1":
+            l1 = await self._stack.enter_async_context(L1Client(node.rpc_url, deadline_s=ANSWER_DEADLINE_S))
+
+            async def ask_l1() -> Answer:
+                return OtherStatus(block=(await l1.head()).number)
+
+            return ask_l1
+        control = await self._stack.enter_async_context(ControlClient(self._control_addresses[node.name]))
+
+        async def ask_process() -> Answer:
+            await control.wait_ready(timeout_s=ANSWER_DEADLINE_S)
+            return OtherStatus()
+
+        return ask_process
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -94,22 +126,21 @@ class LiveView:
             for node, answer in zip(self._nodes, answers, strict=True)
         ]
 
-    async def _ask(self, node: NodeEndpoint) -> SequencerStatus | RollupStatus | str:
+    async def _ask(self, node: NodeEndpoint) -> Answer | str:
         try:
             async with asyncio.timeout(ANSWER_DEADLINE_S):
-                if node.kind == "sequencer":
-                    return await self._sequencers[node.name].status()
-                return await self._rollups[node.name].status()
+                return await self._ask_by_node[node.name]()
         except TimeoutError:
             return f"no answer within {ANSWER_DEADLINE_S:g} s"
         except TestbedError as error:
             return f"unreachable: {error}"
 
-    def _row(
-        self, node: NodeEndpoint, answer: SequencerStatus | RollupStatus | str, *, head: int | None, now_s: float
-    ) -> NodeRow:
+    def _row(self, node: NodeEndpoint, answer: Answer | str, *, head: int | None, now_s: float) -> NodeRow:
+        address = node.grpc_address or node.rpc_url
         if isinstance(answer, str):
-            return NodeRow(name=node.name, kind=node.kind, address=node.grpc_address, state=answer)
+            return NodeRow(name=node.name, kind=node.kind, address=address, state=answer)
+        if isinstance(answer, OtherStatus):
+            return NodeRow(name=node.name, kind=node.kind, address=address, block=answer.block, state="ok")
         if isinstance(answer, SequencerStatus):
             return NodeRow(
                 name=node.name,

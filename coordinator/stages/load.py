@@ -6,26 +6,30 @@ sequencer's answers.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.collect.collector import Collector
-from coordinator.collect.join import NEVER, SentBundles
+from coordinator.collect.join import NEVER, OUTCOMES, SentBundles, bundle_fates, leg_fates
+from coordinator.collect.settling import bundle_stages, certificate_lives
 from coordinator.stages.progress import Interrupt, Observer, Progress
 from coordinator.stages.schedule import Schedule
+from coordinator.workload.base import BundleShape
 from coordinator.workload.dispatcher import Dispatcher, Standing
 from coordinator.workload.generator import NS_PER_S, Generator, StreamOpener
 from coordinator.workload.phase import Phase, Planner
 from coordinator.workload.presign import Presigned, Presigner
-from nodes.model.execution import Status
+from coordinator.workload.replay import Replayer
+from nodes.model.execution import AbortReason, Status
 from nodes.model.ids import HASH_BYTES
 from nodes.telemetry.clock import Clock
 from nodes.wire.trace_columns import ExecutedColumns, TraceItem
 
-_SKIPPED = bytes([Status.SKIPPED])
+_LEFT_OUT = frozenset({AbortReason.SKIPPED, AbortReason.EVICTED, AbortReason.VOIDED})
+"""Reasons for which legs are left out instead of burnt: the lane's nonce stays where it was."""
 _PROGRESS_EVERY_NS = NS_PER_S
 
 
@@ -62,10 +66,20 @@ class LoadDriver:
     collector: Collector
     primaries: Sequence[str]
     """The node of each rollup that decides fates."""
-    legs: int
+    shape: BundleShape
     clock: Clock
     observer: Observer
     interrupt: Interrupt
+    sequencer_node: str = ""
+    """Whose trace says what was cut."""
+    agglayer_nodes: Sequence[str] = ()
+    """Whose traces say what settled; empty where nothing does."""
+    has_verdicts: bool = False
+    """A height is done only when every rollup has taken its verdict."""
+    unsound: Sequence[int] = ()
+    """Indexes of rollups that execute unsoundly by the scenario."""
+    shares_rollups: bool = False
+    """Others send transactions too (an oracle, whoever deposits), so that legs of the load are counted by hash."""
     finished: list[FinishedPhase] = field(default_factory=list)
     presign_s: float = 0.0
     cpu_s: float = 0.0
@@ -79,12 +93,35 @@ class LoadDriver:
     retired: set[int] = field(default_factory=set)
     all_resolved: bool = True
     """Every phase was drained in time."""
+    all_settled: bool = False
+    """Everything that stood was settled when the run ended; nothing to say where nothing settles."""
     interrupted_ns: int | None = None
     """When the load was told to stop."""
     _dispatcher: Dispatcher | None = None
     _lane_by_tx: dict[bytes, int] = field(default_factory=dict)
+    _own: set[bytes] = field(default_factory=set)
+    """Hashes of the present phase's legs, where they are told from others."""
+    make_replayer: Callable[[Dispatcher, Sequence[bytes], Callable[[int], None]], Replayer] | None = None
+    """Somebody who hands bundles in again, where the workload wants one."""
+    replays: int = 0
+    """Bundles that were handed in again and taken."""
+    _replayed: set[bytes] = field(default_factory=set)
     _signed: PreparedPhase | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        if self.shares_rollups:
+            for node in self.primaries:
+                self.collector.traces[node].counts = self._count
+
+    @property
+    def legs(self) -> int:
+        """Legs of every bundle."""
+        return len(self.shape.legs)
+
+    def _count(self, item: ExecutedColumns) -> int:
+        hashes = item.tx_hashes + item.dropped_hashes
+        return sum(hashes[at : at + HASH_BYTES] in self._own for at in range(0, len(hashes), HASH_BYTES))
 
     async def prepare(self, schedule: Schedule) -> PreparedPhase:
         """Plan and sign a phase. Raises Unavailable when no lane is left."""
@@ -100,7 +137,7 @@ class LoadDriver:
         self._changed.set()
         if not isinstance(item, ExecutedColumns) or node not in self.primaries:
             return
-        if item.dropped_hashes or _SKIPPED in item.statuses:
+        if item.dropped_hashes or any(item.skip_reasons):
             self._retire_lanes_of(item)
 
     async def run(self, prepared: PreparedPhase, *, start_ns: int, drain_s: float) -> FinishedPhase:
@@ -110,6 +147,9 @@ class LoadDriver:
         finished = FinishedPhase(prepared=prepared, dispatcher=dispatcher, start_ns=start_ns)
         self._dispatcher, self._signed = dispatcher, prepared
         self._lane_by_tx.clear()
+        if self.shares_rollups:
+            hashes = prepared.signed.tx_hashes
+            self._own = {hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)}
         before = self._legs_resolved()
         self.finished.append(finished)
         end_ns = finished.end_ns + round(drain_s * NS_PER_S)
@@ -124,9 +164,15 @@ class LoadDriver:
             on_tick=ticker.tick,
         )
         async with asyncio.TaskGroup() as group:
-            stopping = group.create_task(self._stop_on_interrupt(generator))
+            beside = [group.create_task(self._stop_on_interrupt(generator))]
+            replayer = None
+            if self.make_replayer is not None:
+                replayer = self.make_replayer(dispatcher, prepared.signed.submissions, self._forget)
+                beside.append(group.create_task(replayer.run()))
             await generator.run()
-            stopping.cancel()
+            for task in beside:
+                task.cancel()
+            self.replays += replayer.accepted if replayer is not None else 0
         own_s = (generator.cpu_ns + self.collector.cpu_ns - collector_ns) / NS_PER_S
         self.cpu_s += own_s if self.shared_process else time.process_time() - cpu_s
         self.reconnects += generator.reconnects
@@ -147,16 +193,63 @@ class LoadDriver:
 
     async def _drain(self, dispatcher: Dispatcher, before: int, end_ns: int, ticker: "_Ticker") -> None:
         while self.clock.monotonic_ns() < end_ns:
-            if self._legs_resolved() - before >= dispatcher.accepted * self.legs:
+            if self._legs_resolved() - before >= dispatcher.accepted * self.legs and self._has_verdicts_of_all():
                 return
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(1.0):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
+            await self._next_change()
             ticker.tick()
         self.all_resolved = False
+
+    async def _next_change(self) -> None:
+        self._changed.clear()
+        try:
+            async with asyncio.timeout(1.0):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+
+    def _forget(self, bundle: int) -> None:
+        """A bundle is handed in again: what becomes of its legs from now on says nothing of it, nor of its lane."""
+        assert self._signed is not None
+        size = HASH_BYTES * self.legs
+        hashes = self._signed.signed.tx_hashes[size * bundle : size * (bundle + 1)]
+        own = {hashes[at : at + HASH_BYTES] for at in range(0, size, HASH_BYTES)}
+        self._own -= own
+        self._replayed |= own
+
+    def _has_verdicts_of_all(self) -> bool:
+        return not self.has_verdicts or all(self.collector.traces[node].unresolved is None for node in self.primaries)
+
+    async def wait_settled(self, *, timeout_s: float) -> None:
+        """Wait until every bundle that stands is settled on L1; `all_settled` says whether that came in time.
+
+        Bundles that touch an unsound rollup are not waited for.
+        """
+        end_ns = self.clock.monotonic_ns() + round(timeout_s * NS_PER_S)
+        while self.clock.monotonic_ns() < end_ns and not self.interrupt.is_set:
+            self.all_settled = await asyncio.to_thread(self._is_settled)
+            if self.all_settled:
+                return
+            pause_ns = self.clock.monotonic_ns() + NS_PER_S
+            while self.clock.monotonic_ns() < min(pause_ns, end_ns):
+                await self._next_change()
+
+    def _is_settled(self) -> bool:
+        """Joins the whole run; at one look a second that is cheaper than to keep count."""
+        traces = self.collector.traces
+        primaries = [traces[node] for node in self.primaries]
+        sent = sent_bundles(self.finished, legs=self.legs)
+        fates = bundle_fates(sent, leg_fates(sent, primaries, {}), traces[self.sequencer_node], offset_ns=0)
+        lives = certificate_lives(primaries, [traces[node] for node in self.agglayer_nodes], {})
+        stages = bundle_stages(
+            sent, fates, primaries, lives, mints=self.shape.mints, has_verdicts=self.has_verdicts, settles=True,
+            offsets_ns={},
+        )  # fmt: skip
+        assert stages.settled is not None
+        # Of a bundle that succeeded in part, what was minted without a burn can never be imported.
+        whole = fates.outcome == OUTCOMES.index("succeeded")
+        # What touches a rollup that is unsound by the scenario can never settle whole; nobody waits for it.
+        whole &= ~np.isin(sent.rollups, self.unsound).any(axis=1)
+        return bool((stages.settled[whole] >= 0).all())
 
     def _legs_resolved(self) -> int:
         return sum(self.collector.traces[node].legs_resolved for node in self.primaries)
@@ -172,12 +265,16 @@ class LoadDriver:
                 (hashes[at : at + HASH_BYTES], lanes[at // (HASH_BYTES * self.legs)])
                 for at in range(0, len(hashes), HASH_BYTES)
             )
-        skipped = [at for at, status in enumerate(item.statuses) if status == Status.SKIPPED]
+        skipped = [
+            at
+            for at, (status, reason) in enumerate(zip(item.statuses, item.skip_reasons, strict=True))
+            if status == Status.SKIPPED or reason in _LEFT_OUT
+        ]
         hurt = [item.tx_hashes[at * HASH_BYTES : (at + 1) * HASH_BYTES] for at in skipped]
         hurt += [item.dropped_hashes[at : at + HASH_BYTES] for at in range(0, len(item.dropped_hashes), HASH_BYTES)]
         for tx_hash in hurt:
             lane = self._lane_by_tx.get(tx_hash)
-            if lane is not None:
+            if lane is not None and tx_hash not in self._replayed:
                 dispatcher.retire(lane)
                 self.retired.add(lane)
 

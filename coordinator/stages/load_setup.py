@@ -7,7 +7,7 @@ import numpy as np
 from coordinator.spec.resolve import POOL_RESERVE
 from coordinator.spec.scenario import Scenario
 from coordinator.spec.testnet import ResolvedTestnet
-from coordinator.workload.base import Surroundings
+from coordinator.workload.base import BundleShape, Funding, Surroundings
 from coordinator.workload.phase import Planner
 from coordinator.workload.presign import Signers
 from coordinator.workload.routes import Routing, check_routing
@@ -22,6 +22,14 @@ class LoadSetup:
     signers: Signers
     planner: Planner
     rng: np.random.Generator
+    shape: BundleShape
+    funding: Funding | None
+    """What the workload needs from L1 before it starts."""
+
+    @property
+    def legs(self) -> int:
+        """Legs of every bundle."""
+        return len(self.shape.legs)
 
 
 def load_setup(scenario: Scenario, testnet: ResolvedTestnet, *, rollups: int, stream: int) -> LoadSetup:
@@ -33,21 +41,24 @@ def load_setup(scenario: Scenario, testnet: ResolvedTestnet, *, rollups: int, st
     routing = Routing(rollups=rollups, legs=table.legs, popularity=table.popularity, zipf_exponent=table.zipf_exponent)
     check_routing(routing)
     lanes = testnet.lane_accounts
+    operators = [testnet.keys.bank_operator(lane) for lane in range(len(lanes))]
     surroundings = Surroundings(
-        accounts=[[account.address for account in lanes]] * rollups, pool_reserves=(POOL_RESERVE, POOL_RESERVE)
+        accounts=[[account.address for account in lanes]] * rollups,
+        pool_reserves=(POOL_RESERVE, POOL_RESERVE),
+        operators=[account.address for account in operators],
+        stops=table.legs,
+        has_bridge=testnet.uses_agglayer,
     )
     rng = np.random.default_rng([scenario.seed, stream])
+    workload = build_workload(table, surroundings, source=scenario.source)
     return LoadSetup(
         routing=routing,
         signers=Signers(
             chain_ids=tuple(rollup.chain_id for rollup in testnet.rollups[:rollups]),
-            secrets=(tuple(account.key for account in lanes),) * rollups,
+            secrets=(tuple(account.key for account in (*lanes, *operators)),) * rollups,
         ),
-        planner=Planner(
-            routing=routing,
-            lanes=len(lanes),
-            workload=build_workload(table, surroundings, source=scenario.source),
-            rng=rng,
-        ),
+        planner=Planner(routing=routing, lanes=len(lanes), workload=workload, rng=rng),
         rng=rng,
+        shape=workload.shape,
+        funding=workload.funding,
     )

@@ -22,7 +22,10 @@ BLOCK_TIMEOUT_S = 30.0
 
 
 async def copy_log(address: str, rollup_ids: Sequence[RollupId], path: Path) -> int:
-    """Write every block up to the present head and return its height. Raises InvalidBlock, Unavailable."""
+    """Write every block up to the present head and return its height. Raises InvalidBlock, Unavailable.
+
+    `rollup_ids`: all that may have content, the reserved one of notices included where there are any.
+    """
     async with SequencerClient(address) as client, AsyncExitStack() as stack:
         head = (await client.status()).head.height
         streams = {

@@ -14,7 +14,7 @@ from coordinator.record import RunDirectory
 from nodes.model.errors import InvalidInput, UnknownName
 from nodes.model.ids import HASH_BYTES
 
-SHORTCUTS = ("slowest", "dropped", "reverted", "partly", "skipped", "lost")
+SHORTCUTS = ("slowest", "dropped", "reverted", "partly", "skipped", "aborted", "lost")
 _LEAST_PREFIX = 6
 """Hex digits of a hash that must be given."""
 _NS_PER_MS = 1_000_000
@@ -35,8 +35,15 @@ _WHY = {
     "intrinsic_gas": "the gas limit is below what the transaction costs before it runs",
     "init_code_too_large": "the creation code is too large",
     "fee_order": "the priority fee is above the maximum fee",
+    "leg reverted": "a leg of the bundle reverted, so that the verdict struck all of it",
+    "leg skipped": "a leg of the bundle could not execute, so that the verdict struck all of it",
+    "unmatched_mint": "a leg minted what no leg of the bundle had burnt",
+    "evicted": "the bundle touches a rollup that had gone silent",
+    "voided": "an import of the bundle never had a settled source",
     "unbundled": "derivation admitted some legs and not all: a broken invariant",
 }
+_AFTERWARDS = frozenset({"certifying and proving", "settling"})
+"""What comes after a bundle is completed."""
 Row = Mapping[str, Any]
 
 
@@ -123,8 +130,13 @@ def _timeline(bundle: Row, legs: list[Row]) -> list[str]:
         ("sequenced_ns", f"sequenced at height {bundle['height']}"),
         ("firm_ns", "firm"),
         ("executed_ns", "executed: every leg resolved"),
+        ("atomic_safe_ns", "atomic-safe: every rollup took the verdict"),
+        ("proved_ns", "proved: in proved certificates, imports included"),
+        ("settled_ns", "settled on L1"),
+        ("final_ns", "final on L1"),
     ):
-        if bundle[name] is not None:
+        # Runs of earlier versions lack the last columns.
+        if bundle.get(name) is not None:
             events.append((int(bundle[name]), text))
     for leg in legs:
         for name, text in (("received_ns", "received"), ("derived_ns", "verified and derived"), ("built_ns", "built")):
@@ -155,10 +167,16 @@ def _durations(bundle: Row, legs: list[Row]) -> list[str]:
             ("executing", last["derived_ns"], last["built_ns"]),
             ("announcing", last["built_ns"], last["executed_ns"]),
         ]
+    points += [
+        ("waiting for the verdict", bundle["executed_ns"], bundle.get("atomic_safe_ns")),
+        ("certifying and proving", bundle.get("atomic_safe_ns") or bundle["executed_ns"], bundle.get("proved_ns")),
+        ("settling", bundle.get("proved_ns"), bundle.get("settled_ns")),
+    ]
     spans = [(name, (end - begin) / _NS_PER_MS) for name, begin, end in points if begin is not None and end is not None]
     if not spans:
         return []
-    longest = max(spans, key=lambda span: span[1])
+    # Settlement takes seconds in the best of cases, and says nothing of what held this bundle up.
+    longest = max(spans, key=lambda span: (span[0] not in _AFTERWARDS, span[1]))
     return [
         "  took, ms",
         *(f"  {ms:10.1f}  {name}{'  <- longest' if (name, ms) == longest else ''}" for name, ms in spans),

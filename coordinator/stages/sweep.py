@@ -1,8 +1,8 @@
 """`lockstep sweep`: rates upward on one running testnet until it no longer keeps up, then closer to the limit.
 
 A step is sustained when at least 99 % of what was due was executed by the bound after the step's end, and the p99 of
-executed stays at or under the bound. The start of every step is not judged, because the step before may have left a
-backlog. The report judges the steps again, from the run directory alone.
+executed stays at or under the bound; with verdicts, of atomic-safe. The start of every step is not judged, because the
+step before may have left a backlog. The report judges the steps again, from the run directory alone.
 """
 
 import asyncio
@@ -11,7 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
-from coordinator.collect.join import leg_fates
+from coordinator.collect.join import OUTCOMES, bundle_fates, leg_fates
+from coordinator.collect.settling import bundle_stages
 from coordinator.stages.load import FinishedPhase, LoadDriver, sent_bundles
 from coordinator.stages.run_state import RunState, SentPhase
 from coordinator.stages.schedule import steady_schedule
@@ -99,6 +100,17 @@ def _judge(state: RunState, driver: LoadDriver, finished: FinishedPhase) -> Step
     executed_ns = legs.executed_ns.reshape(len(sent), driver.legs)
     resolved = (executed_ns >= 0).all(axis=1)
     last_ns = executed_ns.max(axis=1)
+    if driver.has_verdicts:
+        # Completed is atomic-safe here. A bundle that was struck is resolved too, at the time of its last execution.
+        traces = [driver.collector.traces[node] for node in driver.primaries]
+        fates = bundle_fates(sent, legs, driver.collector.traces[driver.sequencer_node], offset_ns=0)
+        safe_ns = bundle_stages(
+            sent, fates, traces, [], mints=(), has_verdicts=True, settles=False, offsets_ns={}
+        ).atomic_safe
+        assert safe_ns is not None
+        aborted = fates.outcome == OUTCOMES.index("aborted")
+        resolved &= aborted | (safe_ns >= 0)
+        last_ns = np.where(aborted, last_ns, safe_ns)
     bound_ns = state.scenario.load.p99_bound_ms * _NS_PER_MS
     begin_ns = finished.start_ns + round(SETTLE_SHARE * finished.prepared.schedule.length_ns)
     judged = sent.due_ns >= begin_ns

@@ -19,7 +19,17 @@ from rich.table import Table
 from coordinator.launch import LaunchOptions, RunningTestnet, launcher_named, load_endpoints
 from coordinator.launch.running import NODES_FOLDER
 from coordinator.spec import ResolvedTestnet, Scenario, load_testnet, resolve
+from coordinator.spec.agglayer import BRIDGED_TOKEN, L1_CHAIN_ID
 from coordinator.stages.live import LiveView, table_of
+from nodes.evm.agglayer_contracts import (
+    BANK,
+    BRIDGE,
+    GLOBAL_EXIT_ROOT,
+    MARKET_1,
+    MARKET_2,
+    ROUTER,
+    bridged_token_address,
+)
 from nodes.evm.genesis import PREDEPLOYED
 from nodes.host import new_event_loop
 from nodes.model.errors import InvalidInput
@@ -124,7 +134,15 @@ class _Up:
 
         say(f"\n{len(running.rollups)} rollups ready after {running.ready_s:.1f} s")
         say(f"files: {running.directory}")
-        say(f"sequencer ({self._testnet.backend}, gRPC): {running.sequencer_address}\n")
+        say(f"sequencer ({self._testnet.backend}, gRPC): {running.sequencer_address}")
+        if running.submit_address != running.sequencer_address:
+            say(f"super builder, which takes users' bundles (gRPC): {running.submit_address}")
+        if running.agglayer_address:
+            say(f"aggregation layer ({self._testnet.atomicity}, gRPC): {running.agglayer_address}")
+            say(f"L1 (chain id {L1_CHAIN_ID}, JSON-RPC): {running.l1_rpc_url}")
+            if not running.attesters_separate:
+                say("attesters share one process here: their threshold means nothing")
+        say()
         rollups = Table(title="JSON-RPC, HTTP and WebSocket on the same port", title_justify="left")
         for heading in ("rollup", "chain id", "url"):
             rollups.add_column(heading, no_wrap=True)
@@ -167,6 +185,14 @@ def contract_addresses(testnet: ResolvedTestnet) -> dict[str, str]:
     Those have the names of their artifacts, from the second of a name on with a number: Vault, Vault-2.
     """
     named: dict[str, bytes] = dict(PREDEPLOYED)
+    if testnet.uses_agglayer:
+        named |= {
+            "AgglayerBridge": BRIDGE,
+            "GlobalExitRootL2": GLOBAL_EXIT_ROOT,
+            "Bank": BANK,
+            "ArbitrageRouter": ROUTER,
+        }
+        named |= {"Market1": MARKET_1, "Market2": MARKET_2, "BridgedToken": bridged_token_address(BRIDGED_TOKEN)}
     for item in testnet.contracts:
         stem = name = Path(item.artifact).stem
         number = 1
@@ -186,6 +212,10 @@ def description(running: RunningTestnet) -> dict[str, Any]:
         "backend": testnet.backend,
         "ready_s": round(running.ready_s, 3),
         "sequencer": {"grpc": running.sequencer_address, "chain_id": hex_of(testnet.params.sequencer_chain_id)},
+        "atomicity": testnet.atomicity,
+        "submit": {"grpc": running.submit_address},
+        "agglayer": {"grpc": running.agglayer_address} if running.agglayer_address else None,
+        "l1": {"chain_id": L1_CHAIN_ID, "rpc_url": running.l1_rpc_url} if running.l1_rpc_url else None,
         "rollups": [
             {
                 "name": rollup.name,

@@ -2,7 +2,8 @@
 
 Every reader's work is done anew: chain, finality proofs, Merkle proofs, derivation, execution. What is compared is the
 rollup block after every height (number, hash, state root), and the drops. Nothing is taken from the nodes but their
-records.
+records. Where the run had verdicts, its verdict log is evaluated again, every height is executed without what its
+verdict struck, and the reports that led to it must name the blocks that come out.
 """
 
 import asyncio
@@ -17,18 +18,21 @@ from coordinator.record import RunDirectory
 from coordinator.spec import ResolvedRollup, ResolvedTestnet, load_testnet
 from coordinator.stages.invariants import MAX_EXAMPLES, Verdict, bundle_order_equal
 from coordinator.stages.sequenced_log import read_log
+from coordinator.stages.verdict_log import VerdictLog, read_verdicts
 from nodes.evm.anvil import find_anvil
 from nodes.evm.engine import AnvilEngine
 from nodes.model.errors import InvalidBlock, InvalidInput
-from nodes.model.execution import Derived
-from nodes.model.ids import ZERO_HASH
+from nodes.model.execution import Derived, Transaction
+from nodes.model.ids import HASH_BYTES, NOTICE_ROLLUP_ID, ZERO_HASH, RollupId
 from nodes.model.sequenced_block import Commitment, SequencedBlock
 from nodes.rollup.decode_cache import SenderCache
 from nodes.rules.derivation import Derivation
 from nodes.rules.finality import VerifyFinality
 from nodes.rules.sequenced_block import BlockTrees, filter_block, genesis_ref, verify
+from nodes.rules.verdict import plan
 from nodes.sequencer.backends import BACKENDS
 from nodes.telemetry.resources import usable_cores
+from nodes.wire.trace_columns import ExecutedColumns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +60,9 @@ async def run_verify(directory: Path, *, say: Callable[[str], None] = lambda tex
     blocks = [_Block(block=block, trees=BlockTrees(block.contents)) for block in await asyncio.to_thread(_read, run)]
     say(f"{len(blocks):,} sequenced blocks, {len(testnet.rollups)} rollups")
     document = run.read_run()
-    redone = await _redo_all(run, testnet, blocks, say, is_whole=document.get("drained_ns") is not None)
+    verdicts_log = await asyncio.to_thread(_verdicts, run, testnet, blocks)
+    is_whole = document.get("drained_ns") is not None
+    redone = await _redo_all(run, testnet, blocks, say, is_whole=is_whole, verdicts=verdicts_log)
     problems = [problem for found in redone.values() for problem in found.problems]
     total = sum(found.blocks for found in redone.values())
     legs = sum(found.legs for found in redone.values())
@@ -67,6 +73,10 @@ async def run_verify(directory: Path, *, say: Callable[[str], None] = lambda tex
         "rederivation_matches": Verdict(ok=not problems, detail=detail).to_json(),
         "bundle_order_equal": bundle_order_equal(item.block for item in blocks).to_json(),
     }
+    if verdicts_log is not None:
+        text = f"{len(verdicts_log.by_height):,} verdicts evaluated again from {verdicts_log.reports:,} signed reports"
+        text += f"; {verdicts_log.problem}" if verdicts_log.problem else ""
+        verdicts["verdicts_follow"] = Verdict(ok=not verdicts_log.problem, detail=text).to_json()
     document["invariants"] = {**document.get("invariants", {}), **verdicts}
     run.write_run(document)
     return verdicts
@@ -76,6 +86,24 @@ def _read(run: RunDirectory) -> list[SequencedBlock]:
     return list(read_log(run.sequenced_log))
 
 
+def _verdicts(run: RunDirectory, testnet: ResolvedTestnet, blocks: Sequence[_Block]) -> VerdictLog | None:
+    """The verdicts of the run, evaluated again; None where its mode has none."""
+    if testnet.agglayer is None or not testnet.has_verdicts:
+        return None
+    touched: dict[int, Sequence[RollupId]] = {
+        item.block.header.height: [rollup for rollup in item.block.contents if rollup != NOTICE_ROLLUP_ID]
+        for item in blocks
+    }
+    return VerdictLog.check(
+        read_verdicts(run.verdict_log), touched, testnet.agglayer.params, chain_id=testnet.params.sequencer_chain_id
+    )
+
+
+def _legs_of_load(run: RunDirectory) -> list[bytes]:
+    hashes: list[bytes] = run.read_table("legs")["tx_hash"].to_pylist()
+    return hashes
+
+
 async def _redo_all(
     run: RunDirectory,
     testnet: ResolvedTestnet,
@@ -83,6 +111,7 @@ async def _redo_all(
     say: Callable[[str], None],
     *,
     is_whole: bool,
+    verdicts: VerdictLog | None,
 ) -> dict[str, _Redone]:
     """`is_whole`: everything was resolved before the log was copied, so that no leg may stand after its end."""
     backend = BACKENDS[testnet.backend]
@@ -90,6 +119,7 @@ async def _redo_all(
     binary = await asyncio.to_thread(find_anvil)
     decode = SenderCache()
     at_once = asyncio.Semaphore(usable_cores())
+    load = frozenset(await asyncio.to_thread(_legs_of_load, run))
     results: dict[str, _Redone] = {}
 
     async def redo(rollup: ResolvedRollup, folder: Path) -> None:
@@ -99,7 +129,7 @@ async def _redo_all(
                 binary, rollup.genesis, rollup.params, folder / rollup.name, testnet.rewind_window
             )
             try:
-                redoing = _Redoing(testnet, rollup, engine, decode, check_finality, recorded)
+                redoing = _Redoing(testnet, rollup, engine, decode, check_finality, recorded, verdicts, load)
                 results[rollup.name] = await redoing.run(blocks, is_whole=is_whole)
             finally:
                 await engine.stop()
@@ -137,12 +167,17 @@ class _Redoing:
         decode: SenderCache,
         check_finality: VerifyFinality,
         recorded: Mapping[str, NodeTrace],
+        verdicts: VerdictLog | None,
+        load: frozenset[bytes],
     ) -> None:
         self._testnet = testnet
         self._rollup = rollup
         self._engine = engine
         self._check_finality = check_finality
         self._recorded = recorded
+        self._verdicts = verdicts
+        self._load = load
+        self._network_id = testnet.rollups.index(rollup) + 1
         self._derivation = Derivation(testnet=testnet.params, rollup_id=rollup.params.rollup_id, decode=decode)
         self._found = _Redone(problems=[])
         self._head: tuple[int, bytes, bytes] | None = None
@@ -164,9 +199,16 @@ class _Redoing:
                 self._found.problems.append(f"height {header.height}: the finality proof does not hold")
                 break
             derived = self._derivation.derive(verified)
+            if self._verdicts is not None and header.height not in self._verdicts.by_height:
+                # Nothing from here on can be executed.
+                if is_whole:
+                    self._found.problems.append(
+                        f"{self._rollup.name}: no verdict that holds for height {header.height}"
+                    )
+                break
             await self._execute(derived)
             self._found.heights += 1
-            if not self._agrees(derived):
+            if not self._agrees(derived) or not self._agrees_with_reports(derived):
                 break
             parent, parent_time_ns = verified.ref, header.time_ns
         # A comparison with nothing would always succeed.
@@ -177,23 +219,47 @@ class _Redoing:
         return self._found
 
     def _beyond(self, end: int) -> list[str]:
-        """Nodes that executed legs at heights that the log does not have: it was cut short."""
+        """Nodes that executed legs of the load at heights that the log does not have: it was cut short.
+
+        Others send transactions too, and go on after the log was copied: whoever brings exit roots to the rollups.
+        """
         problems = []
         for node, trace in self._recorded.items():
-            later = [at for at, block in trace.executed.items() if at > end and (block.statuses or block.drop_reasons)]
+            later = [at for at, block in trace.executed.items() if at > end and self._has_own(block)]
             if later:
                 problems.append(f"{node} executed legs at height {min(later)}, the log ends at height {end}")
         return problems
 
+    def _has_own(self, block: ExecutedColumns) -> bool:
+        hashes = block.tx_hashes + block.dropped_hashes
+        return any(hashes[at : at + HASH_BYTES] in self._load for at in range(0, len(hashes), HASH_BYTES))
+
     async def _execute(self, derived: Derived) -> None:
-        if not derived.admitted:
+        transactions: Sequence[tuple[bytes, Transaction]]
+        transactions = [(leg.payload, leg.transaction) for leg in derived.admitted]
+        if self._verdicts is not None:
+            assert self._testnet.agglayer is not None
+            aborts = self._verdicts.by_height[derived.height].verdict.aborts
+            transactions = plan(derived, aborts, params=self._testnet.agglayer.params).transactions
+        if not transactions:
             return
-        block = await self._engine.build_block(
-            [(leg.payload, leg.transaction) for leg in derived.admitted], timestamp_s=derived.timestamp_s
-        )
+        block = await self._engine.build_block(transactions, timestamp_s=derived.timestamp_s)
         self._head = (block.number, block.hash, block.state_root)
         self._found.blocks += 1
         self._found.legs += len(derived.admitted)
+
+    def _agrees_with_reports(self, derived: Derived) -> bool:
+        """The signed report of the last round names the block that comes out here."""
+        if self._verdicts is None or self._head is None:
+            return True
+        for report in self._verdicts.by_height[derived.height].reports:
+            if report.network_id == self._network_id and report.block_hash != self._head[1]:
+                self._found.problems.append(
+                    f"the report of {self._rollup.name} for height {derived.height} names block "
+                    f"{report.block_hash.hex()}, the log gives {self._head[1].hex()}"
+                )
+                return False
+        return True
 
     def _agrees(self, derived: Derived) -> bool:
         drops = bytes(leg.reason for leg in derived.dropped)

@@ -4,8 +4,8 @@ A workload sees bundles in the order they are due, and knows accounts and pools 
 or time anything.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -25,6 +25,71 @@ class LegCall(NamedTuple):
     """Without trailer."""
 
 
+LANE, OPERATOR = 0, 1
+"""Roles of a leg's signer: the lane's own account, or the bank's operator who serves that lane."""
+ROLES = 2
+
+
+class LegPlace(NamedTuple):
+    """Where a leg of every bundle goes, and who signs it."""
+
+    stop: int
+    """Which of the rollups of the bundle's route."""
+    role: int = LANE
+
+
+class BundleShape(NamedTuple):
+    """What all bundles of a workload have in common."""
+
+    legs: tuple[LegPlace, ...]
+    """Legs of one stop stand next to one another."""
+    mints: frozenset[int] = frozenset()
+    """Legs that mint contingently: a bundle is settled only when the exits they stand for are imported."""
+    binds_lanes: bool = False
+    """A lane always carries the same route, so that a rollup that is out of order stops no lane of the others."""
+    replay_share: float = 0.0
+    """Share of the bundles that are handed in again once the replay window is over."""
+
+    @property
+    def stops(self) -> int:
+        """Rollups of a bundle."""
+        return max(place.stop for place in self.legs) + 1
+
+
+def one_leg_per_stop(stops: int) -> BundleShape:
+    """Leg `i` goes to rollup `i` of the route, signed by the lane."""
+    return BundleShape(legs=tuple(LegPlace(stop) for stop in range(stops)))
+
+
+class Market(NamedTuple):
+    """What a pool of the bridged token (its token A) and another token gets."""
+
+    bridged: int
+    other: int
+    """Both in units of 1e-18 token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Funding:
+    """What a workload needs on every rollup before it starts; all of it comes from deposits on L1."""
+
+    lane_tokens: int = 0
+    """Bridged token of every lane account, in units of 1e-18."""
+    lane_wei: int = 0
+    """Ether of every lane account."""
+    bank_tokens: int = 0
+    """Bridged token that the bank may lend."""
+    markets: Mapping[Address, Market] = field(default_factory=dict)
+
+    def tokens(self, lanes: int) -> int:
+        """Bridged token to deposit for one rollup."""
+        return self.lane_tokens * lanes + self.bank_tokens + sum(market.bridged for market in self.markets.values())
+
+    def wei(self, lanes: int) -> int:
+        """Ether to deposit for one rollup."""
+        return self.lane_wei * lanes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What a workload may know of the testnet."""
@@ -33,6 +98,12 @@ class Surroundings:
     """Address of every lane, by rollup."""
     pool_reserves: tuple[int, int]
     """Reserves of tokens A and B in every rollup's pool at genesis."""
+    operators: Sequence[Address] = ()
+    """The bank's operator for every lane; the same on every rollup."""
+    stops: int = 2
+    """Rollups of every bundle: `legs` of the scenario."""
+    has_bridge: bool = False
+    """Bridge, bank and markets stand on every rollup."""
 
     @property
     def rollups(self) -> int:
@@ -50,7 +121,7 @@ class Routes:
     """Nanoseconds after the start of the phase."""
     lanes: NDArray[np.int32]
     rollups: NDArray[np.int16]
-    """(bundles, legs): index of each leg's rollup."""
+    """(bundles, stops): index of each stop's rollup."""
 
     def __len__(self) -> int:
         return len(self.due_ns)
@@ -67,6 +138,16 @@ class Calls:
 
 class Workload(Protocol):
     """One kind of load. May remember what it planned from phase to phase."""
+
+    @property
+    def shape(self) -> BundleShape:
+        """Legs of every bundle. Its stops are the rollups of a route."""
+        ...
+
+    @property
+    def funding(self) -> Funding | None:
+        """What must be deposited for it; None where the genesis has all that it needs."""
+        ...
 
     def plan(self, routes: Routes, rng: np.random.Generator) -> Calls:
         """The call of every leg."""

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.workload.arrivals import Times
-from coordinator.workload.base import Routes, Workload
+from coordinator.workload.base import ROLES, Routes, Workload
 from coordinator.workload.presign import Unsigned
-from coordinator.workload.routes import Routing, assign_nonces, draw_routes
+from coordinator.workload.routes import Routing, assign_nonces, draw_routes, lanes_by_route
 from nodes.model.errors import Unavailable
 
 
@@ -30,13 +30,17 @@ class Phase:
 
 
 class Planner:
-    """Plans phase after phase; remembers the next nonce of every lane and which lanes are out of use."""
+    """Plans phase after phase; remembers the next nonce of every account and which lanes are out of use.
+
+    Account `role * lanes + lane` signs the legs of that role in that lane's bundles.
+    """
 
     def __init__(self, *, routing: Routing, lanes: int, workload: Workload, rng: np.random.Generator) -> None:
         self._routing = routing
         self._workload = workload
         self._rng = rng
-        self._nonces = np.zeros((routing.rollups, lanes), dtype=np.int64)
+        self._nonces = np.zeros((routing.rollups, ROLES * lanes), dtype=np.int64)
+        self._lane_count = lanes
         self._lanes = list(range(lanes))
         self._phases = 0
 
@@ -53,14 +57,20 @@ class Planner:
             )
         number, self._phases = self._phases, self._phases + 1
         usable = np.asarray(self._lanes, dtype=np.int32)
-        lanes = usable[np.arange(len(due_ns)) % len(usable)]
-        rollups = draw_routes(self._routing, len(due_ns), self._rng)
-        nonces = assign_nonces(rollups, lanes, self._nonces)
-        calls = self._workload.plan(Routes(phase=number, due_ns=due_ns, lanes=lanes, rollups=rollups), self._rng)
-        np.add.at(self._nonces, (rollups.reshape(-1), np.repeat(lanes, rollups.shape[1])), 1)
-        return Phase(
-            number=number, due_ns=due_ns, unsigned=Unsigned(lanes=lanes, rollups=rollups, nonces=nonces, calls=calls)
-        )
+        shape = self._workload.shape
+        stops = draw_routes(self._routing, len(due_ns), self._rng)
+        if shape.binds_lanes:
+            lanes = lanes_by_route(stops, usable, rollups=self._routing.rollups)
+        else:
+            lanes = usable[np.arange(len(due_ns)) % len(usable)]
+        rollups = stops[:, [place.stop for place in shape.legs]]
+        roles = np.array([place.role for place in shape.legs], dtype=np.int32)
+        accounts = lanes[:, None] + roles[None, :] * np.int32(self._lane_count)
+        nonces = assign_nonces(rollups, accounts, self._nonces)
+        calls = self._workload.plan(Routes(phase=number, due_ns=due_ns, lanes=lanes, rollups=stops), self._rng)
+        np.add.at(self._nonces, (rollups.reshape(-1), accounts.reshape(-1)), 1)
+        unsigned = Unsigned(lanes=lanes, accounts=accounts, rollups=rollups, nonces=nonces, calls=calls)
+        return Phase(number=number, due_ns=due_ns, unsigned=unsigned)
 
     def settle(self, phase: Phase, *, used: NDArray[np.bool_], retired: Sequence[int]) -> None:
         """Take back the nonces of bundles that were never taken by the sequencer, and stop using retired lanes.
@@ -68,12 +78,12 @@ class Planner:
         Within a lane the unused bundles are the last ones, so that giving back their number leaves no gap; a lane
         where that is not so is retired.
         """
-        lanes, rollups = phase.unsigned.lanes, phase.unsigned.rollups
+        lanes, accounts, rollups = phase.unsigned.lanes, phase.unsigned.accounts, phase.unsigned.rollups
         gone = set(retired)
         for lane in set(lanes[~used].tolist()):
             mine = used[lanes == lane]
             if mine[int(np.argmin(mine)) :].any():
                 gone.add(lane)
         unused = ~used
-        np.subtract.at(self._nonces, (rollups[unused].reshape(-1), np.repeat(lanes[unused], rollups.shape[1])), 1)
+        np.subtract.at(self._nonces, (rollups[unused].reshape(-1), accounts[unused].reshape(-1)), 1)
         self._lanes = [lane for lane in self._lanes if lane not in gone]

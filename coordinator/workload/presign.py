@@ -33,11 +33,11 @@ IN_PROCESS_BUNDLES = 3_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signers:
-    """Who signs: the chain and the lane keys of every rollup. Test keys; they guard nothing of value."""
+    """Who signs: the chain and the account keys of every rollup. Test keys; they guard nothing of value."""
 
     chain_ids: tuple[int, ...]
     secrets: tuple[tuple[bytes, ...], ...]
-    """32-byte private keys by rollup and lane."""
+    """32-byte private keys by rollup and account (`coordinator.workload.phase`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +45,8 @@ class Unsigned:
     """What is to be signed. Rows are bundles in the order they are due."""
 
     lanes: NDArray[np.int32]
+    accounts: NDArray[np.int32]
+    """(bundles, legs): who signs each leg."""
     rollups: NDArray[np.int16]
     """(bundles, legs)."""
     nonces: NDArray[np.int64]
@@ -133,7 +135,7 @@ def presigner(signers: Signers, *, workers: int) -> Iterator[Presigner]:
 class _Chunk:
     """Consecutive bundles as plain lists, which pickle small and are quick to walk."""
 
-    lanes: list[int]
+    accounts: list[list[int]]
     rollups: list[list[int]]
     nonces: list[list[int]]
     calls: list[list[int]]
@@ -154,7 +156,7 @@ def _chunks(unsigned: Unsigned) -> Iterator[_Chunk]:
         part = slice(begin, begin + CHUNK)
         index = unsigned.calls.index[part]
         yield _Chunk(
-            lanes=unsigned.lanes[part].tolist(),
+            accounts=unsigned.accounts[part].tolist(),
             rollups=unsigned.rollups[part].tolist(),
             nonces=unsigned.nonces[part].tolist(),
             calls=index.tolist(),
@@ -172,10 +174,12 @@ class _Signing:
 
     def sign(self, chunk: _Chunk) -> _Signed:
         submissions, bundle_hashes, submission_hashes, tx_hashes = [], [], [], []
-        for lane, rollups, nonces, calls in zip(chunk.lanes, chunk.rollups, chunk.nonces, chunk.calls, strict=True):
+        for accounts, rollups, nonces, calls in zip(
+            chunk.accounts, chunk.rollups, chunk.nonces, chunk.calls, strict=True
+        ):
             unsigned = []
-            for rollup, nonce, call in zip(rollups, nonces, calls, strict=True):
-                key, sender = self._key(self._signers.secrets[rollup][lane])
+            for account, rollup, nonce, call in zip(accounts, rollups, nonces, calls, strict=True):
+                key, sender = self._key(self._signers.secrets[rollup][account])
                 unsigned.append((rollup, key, sender, self._transaction(rollup, nonce, chunk.table[call])))
             leg_hashes = [transaction.leg_hash(sender) for _, _, sender, transaction in unsigned]
             named = bundle_hash(version=BUNDLE_VERSION, expiry=0, leg_hashes=leg_hashes)

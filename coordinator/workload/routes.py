@@ -53,11 +53,30 @@ def draw_routes(routing: Routing, count: int, rng: np.random.Generator) -> NDArr
     return np.concatenate(parts) if parts else np.empty((0, routing.legs), dtype=np.int16)
 
 
-def assign_nonces(routes: NDArray[np.int16], lanes: NDArray[np.int32], first: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Nonce of every leg, counted per (rollup, lane) from `first[rollup, lane]` in bundle order; shape of `routes`."""
-    count, legs = routes.shape
-    lane_count = first.shape[1]
-    keys = (routes.astype(np.int64) * lane_count + lanes[:, None]).reshape(-1)
+def lanes_by_route(routes: NDArray[np.int16], usable: NDArray[np.int32], *, rollups: int) -> NDArray[np.int32]:
+    """A lane for every bundle such that each lane carries one route only, as far as there are lanes for all routes.
+
+    Lanes are dealt out to the routes in turn; the bundles of one route go round its lanes.
+    """
+    weights = rollups ** np.arange(routes.shape[1], dtype=np.int64)
+    route, place = np.unique((routes.astype(np.int64) * weights).sum(axis=1), return_inverse=True)
+    lanes = np.empty(len(routes), dtype=np.int32)
+    for number in range(len(route)):
+        mine = np.flatnonzero(place == number)
+        own = usable[number % len(usable) :: len(route)]
+        lanes[mine] = own[np.arange(len(mine)) % len(own)]
+    return lanes
+
+
+def assign_nonces(
+    rollups: NDArray[np.int16], accounts: NDArray[np.int32], first: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Nonce of every leg, counted per (rollup, account) from `first[rollup, account]` in bundle order.
+
+    `rollups` and `accounts` are (bundles, legs), and so is the result.
+    """
+    count, legs = rollups.shape
+    keys = (rollups.astype(np.int64) * first.shape[1] + accounts).reshape(-1)
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1]))) if len(ordered) else np.empty(0, int)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coordinator.workload.base import Calls, LegCall, Routes, Surroundings
+from coordinator.workload.base import Calls, LegCall, Routes, Surroundings, one_leg_per_stop
 from nodes.evm.contracts import pool_amount_out, swap_call
 from nodes.evm.genesis import POOL, TOKEN_A, TOKEN_B
 from nodes.model.errors import InvalidScenario
@@ -46,6 +46,8 @@ class Swap:
             )
         self._options = options
         self._pools = [[reserve_a, reserve_b] for _ in range(surroundings.rollups)]
+        self.shape = one_leg_per_stop(surroundings.stops)
+        self.funding = None
 
     def plan(self, routes: Routes, rng: np.random.Generator) -> Calls:
         """One swap per leg, with the least amount out that its trader accepts."""

@@ -7,7 +7,9 @@ from typing import Any
 from coordinator.spec.reader import read_table
 from coordinator.spec.scenario import WorkloadTable
 from coordinator.workload.base import Surroundings, Workload
+from coordinator.workload.bridge import Bridge, BridgeOptions
 from coordinator.workload.conflict import Conflict, ConflictOptions
+from coordinator.workload.flashloan import FlashLoan, FlashLoanOptions
 from coordinator.workload.swap import Swap, SwapOptions
 from coordinator.workload.transfer import Transfer, TransferOptions
 from nodes.model.errors import UnknownName
@@ -23,6 +25,8 @@ class WorkloadKind:
     describe: str
     expects: str
     """Outcomes a healthy run shows."""
+    needs_funding: bool = False
+    """Its accounts start empty; what they move is deposited on L1 before the load."""
 
 
 WORKLOADS: Mapping[str, WorkloadKind] = {
@@ -48,6 +52,22 @@ WORKLOADS: Mapping[str, WorkloadKind] = {
             build=Conflict,
             describe="A share of the bundles race for one hot counter; the first of each race wins.",
             expects="succeeded, partly and reverted",
+        ),
+        WorkloadKind(
+            name="bridge",
+            options_type=BridgeOptions,
+            build=Bridge,
+            describe="Burns on one rollup and mints the same on the next, in one bundle; a share can be made to fail.",
+            expects="every bundle succeeds; those made to fail are aborted in `agglayer`, partly otherwise",
+            needs_funding=True,
+        ),
+        WorkloadKind(
+            name="flashloan",
+            options_type=FlashLoanOptions,
+            build=FlashLoan,
+            describe="Borrows on one rollup, arbitrages on another and repays on the first: six legs, no collateral.",
+            expects="succeeded; late ones aborted in `agglayer`, partly otherwise, which costs the bank",
+            needs_funding=True,
         ),
     )
 }

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coordinator.workload.base import Calls, LegCall, Routes, Surroundings
+from coordinator.workload.base import Calls, LegCall, Routes, Surroundings, one_leg_per_stop
 
 GAS_LIMIT = 30_000
 """21,000 and the calldata of the trailer (EIP-7623: 1,520 at most)."""
@@ -24,6 +24,8 @@ class Transfer:
     def __init__(self, options: TransferOptions, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
         self._value_wei = options.value_wei
+        self.shape = one_leg_per_stop(surroundings.stops)
+        self.funding = None
 
     def plan(self, routes: Routes, rng: np.random.Generator) -> Calls:
         """Each leg pays the account of another lane, drawn at random."""

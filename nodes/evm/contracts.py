@@ -88,7 +88,7 @@ def load_artifact(path: Path) -> Artifact:
 
 @cache
 def packaged(name: str) -> Artifact:
-    """An artifact that comes with Lockstep: Token, Pool or Counter. Raises UnknownName."""
+    """An artifact that comes with Lockstep, such as Token or AgglayerBridge. Raises UnknownName."""
     path = PACKAGED_DIRECTORY / f"{name}.json"
     if not path.is_file():
         raise UnknownName(kind="contract", name=name, known=[entry.stem for entry in PACKAGED_DIRECTORY.glob("*.json")])
@@ -300,7 +300,8 @@ class RevertTable:
 @cache
 def packaged_reverts() -> RevertTable:
     """The errors of the contracts that come with Lockstep."""
-    return RevertTable.of(packaged(name).abi for name in ("Token", "Pool", "Counter"))
+    names = sorted(path.stem for path in PACKAGED_DIRECTORY.glob("*.json"))
+    return RevertTable.of(packaged(name).abi for name in names)
 
 
 def _decode(types: Sequence[str], data: bytes) -> list[Any] | None:

@@ -14,6 +14,9 @@ from pathlib import Path
 from nodes.model.errors import InvalidInput, Unavailable
 
 FILE_NAME = "ports.json"
+GRPC = "grpc"
+RPC = "rpc"
+CONTROL = "control"
 _LOWEST = 20_000
 """Ray gives its workers ports from 10,002 to 19,999."""
 _EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")

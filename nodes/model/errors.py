@@ -4,12 +4,15 @@ TestbedError
 ├── InvalidInput            what a user or a peer sent is wrong; sending it again will not help
 │   ├── InvalidScenario     a scenario file or an override
 │   ├── InvalidSubmission   a bundle that the sequencer refuses
+│   ├── CertificateRefused  a certificate that the aggregation layer does not take; carries its kind of reason
 │   └── LimitExceeded       a named limit, its value and what was offered
 ├── UnknownName             no such rollup, backend, workload, bundle, ...; carries the nearest known name
 ├── Overloaded              a bounded queue is full; carries `retry_after_ms`
 ├── Unavailable             a peer cannot be reached, or a process has ended
 ├── Pruned                  history that was kept once and is gone
 ├── InvalidBlock            a sequenced block contradicts its own header, parent or proof
+├── InvalidVerdict          a report, a notice or a verdict contradicts its reports, its signer or the one before
+├── ProofFailed             the pessimistic program, or a prover, refuses a certificate
 ├── EvidenceMissing         a proof was withheld; the reader stalls and asks another source
 ├── EngineFailure           the execution engine refused or answered nonsense
 ├── RpcError                a JSON-RPC peer answered a request with an error; carries its code and message
@@ -19,6 +22,7 @@ TestbedError
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from enum import StrEnum
 
 
 class TestbedError(Exception):
@@ -37,6 +41,27 @@ class InvalidScenario(InvalidInput):
 
 class InvalidSubmission(InvalidInput):
     """The sequencer refuses a bundle; the message says which part is wrong."""
+
+
+class RefusalKind(StrEnum):
+    """Why a certificate is not taken: AggLayer's `SubmitCertificateErrorKind`."""
+
+    MISSING_FIELD = "MISSING_FIELD"
+    INVALID_DATA = "INVALID_DATA"
+    SIGNATURE_VERIFICATION = "SIGNATURE_VERIFICATION"
+    UNABLE_TO_REPLACE_PENDING_CERTIFICATE = "UNABLE_TO_REPLACE_PENDING_CERTIFICATE"
+    UNSUPPORTED_PROOF_VERSION = "UNSUPPORTED_PROOF_VERSION"
+
+
+class CertificateRefused(InvalidInput):
+    """The aggregation layer does not take a certificate; nothing of it is kept."""
+
+    def __init__(self, message: str, *, kind: str, stored_certificate_id: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        """Name of a `RefusalKind`."""
+        self.stored_certificate_id = stored_certificate_id
+        """Hex; of the certificate that stands in its place, empty where none does."""
 
 
 class LimitExceeded(InvalidInput):
@@ -79,6 +104,19 @@ class Pruned(TestbedError):
 
 class InvalidBlock(TestbedError):
     """A sequenced block contradicts its own header, its parent or its finality proof."""
+
+
+class InvalidVerdict(TestbedError):
+    """A report, a notice or a verdict contradicts its reports, its signer or the verdict before it."""
+
+
+class ProofFailed(TestbedError):
+    """The pessimistic program, or a prover, refuses one certificate of a batch."""
+
+    def __init__(self, message: str, *, item: int) -> None:
+        super().__init__(message)
+        self.item = item
+        """Index in the batch."""
 
 
 class EvidenceMissing(TestbedError):

@@ -55,12 +55,39 @@ class SkipReason(IntEnum):
     """max_priority_fee_per_gas above max_fee_per_gas."""
 
 
+class AbortReason(IntEnum):
+    """Why a verdict struck the bundle of an admitted leg. Numbers are disjoint from those of `SkipReason`."""
+
+    REVERTED = 33
+    """A leg of the bundle reverted."""
+    SKIPPED = 34
+    """A leg of the bundle was skipped."""
+    UNMATCHED_MINT = 35
+    """A contingent mint without the exit it stands for."""
+    EVICTED = 36
+    """The bundle touches a rollup that was evicted."""
+    VOIDED = 37
+    """An import was executed whose source exit never settled."""
+
+
 class Status(IntEnum):
     """Fate of an admitted leg."""
 
     REVERTED = 0
     SUCCEEDED = 1
     SKIPPED = 2
+    ABORTED = 3
+    """Its bundle was struck by a verdict; the leg was burnt or left out."""
+
+
+class AdmittedBundle(NamedTuple):
+    """A bundle of which derivation admitted every leg."""
+
+    bundle_hash: BundleHash
+    ordinal: int
+    """Of its row in the sequenced block."""
+    rollup_ids: tuple[RollupId, ...]
+    """The rollup of every leg, in leg order."""
 
 
 class AdmittedLeg(NamedTuple):
@@ -92,8 +119,12 @@ class Derived:
     """floor(time_ns / 1e9); the rollup block takes the maximum of this and its parent's."""
     admitted: tuple[AdmittedLeg, ...]
     dropped: tuple[DroppedLeg, ...]
-    bundles: tuple[BundleHash, ...]
-    """Hashes admitted at this height, for the replay window."""
+    bundles: tuple[AdmittedBundle, ...]
+    """Admitted at this height, ascending by ordinal."""
+    touched: tuple[RollupId, ...]
+    """Every rollup that has payloads at this height, ascending."""
+    notices: tuple[bytes, ...] = ()
+    """Payloads of the reserved rollup id, in order; opaque here."""
 
 
 class Outcome(NamedTuple):
@@ -101,7 +132,17 @@ class Outcome(NamedTuple):
 
     tx_hash: TxHash
     status: Status
-    skip_reason: SkipReason | None
+    reason: SkipReason | AbortReason | None
+    """Of a skipped or an aborted one."""
+
+
+class LegOutcome(NamedTuple):
+    """The fate of one admitted leg of a bundle."""
+
+    bundle_hash: BundleHash
+    leg_index: int
+    height: Height
+    status: Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,4 +55,68 @@ class Fork:
     height: Height
 
 
-Fault = KillEngine | Rewind | WithholdEvidence | Fork
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReorgL1:
+    """The L1 replaces its newest blocks by another, longer branch. Refused where a finalized block would go."""
+
+    depth: int
+    """Blocks that are replaced; at least 1."""
+    keep_transactions: bool
+    """Their transactions are in the new branch's first block; otherwise in none, and out of the pool."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseL1:
+    """The L1 leaves its next slots empty of any block."""
+
+    slots: int
+    """At least 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SilenceReports:
+    """A rollup node executes and follows verdicts, but hands in no reports while this is on."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttestWrong:
+    """An attester signs something else than what it was asked to attest while this is on."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DelayAttestations:
+    """An attester answers each request later than it could."""
+
+    delay_ms: int
+    """u32; 0 = at once again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrashAt:
+    """The process of a node ends by SIGKILL when it reaches a place for the n-th time from now on.
+
+    Places are those of `nodes.telemetry.crash`, for example `settlement.after_journal`. A process that was started
+    again no longer has this.
+    """
+
+    place: str
+    count: int
+    """From 1; u32."""
+
+
+Fault = (
+    KillEngine
+    | Rewind
+    | WithholdEvidence
+    | Fork
+    | SilenceReports
+    | AttestWrong
+    | DelayAttestations
+    | ReorgL1
+    | PauseL1
+    | CrashAt
+)

@@ -26,6 +26,8 @@ Address = NewType("Address", bytes)
 
 HASH_BYTES = 32
 ZERO_HASH = bytes(HASH_BYTES)
+NOTICE_ROLLUP_ID = RollupId(b"\xff" * HASH_BYTES)
+"""No rollup: under this id the resolver's notices stand in the sequencer's log, and every reader gets all of them."""
 
 
 def rollup_id_of(chain_id: int) -> RollupId:

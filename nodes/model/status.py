@@ -53,8 +53,8 @@ class LegFate:
     height: Height
     tx_hash: TxHash
     fate: str
-    """succeeded, reverted, skipped or dropped."""
+    """succeeded, reverted, skipped, dropped or aborted."""
     reason: str
-    """Lower-case name of the skip or drop reason; empty otherwise."""
+    """Lower-case name of the skip, drop or abort reason; empty otherwise."""
     block_number: int
     """Rollup block that holds the transaction; 0 where it is in none."""

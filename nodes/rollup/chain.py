@@ -8,8 +8,7 @@ know the engine and awaits nothing, so a height is settled whole or not at all.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from nodes.model.errors import StateDivergence
-from nodes.model.execution import ExecutedBlock
+from nodes.model.errors import Pruned, StateDivergence
 from nodes.model.ids import Height, hex_of
 from nodes.model.sequenced_block import BlockRef, Commitment
 from nodes.model.status import BlockHead, Heads
@@ -18,7 +17,7 @@ from nodes.rollup.heads import HeadAnnouncer, HeadChange, HeadTracker
 from nodes.rollup.index import ChainIndex
 from nodes.rollup.journal import HeightRow, Journal
 from nodes.rollup.pending import PendingPool
-from nodes.rollup.records import HeightRecord, IndexedBlock, block_of, bundle_keys, pack_left_out
+from nodes.rollup.records import Execution, HeightRecord, IndexedBlock, block_of, bundle_keys, pack_left_out
 from nodes.telemetry.clock import Clock
 from nodes.telemetry.crash import CrashPoint
 from nodes.telemetry.events import BlockExecuted, BlockReorged, NodeRecovered
@@ -62,8 +61,12 @@ class Chain:
         clock: Clock,
         tracer: Tracer,
         crash: CrashPoint,
+        has_verdicts: bool = False,
+        is_settled: bool = False,
+        resolved: Height = Height(0),
+        settled: Height = Height(0),
     ) -> None:
-        """`genesis` is height 0 of the sequencer's chain."""
+        """`genesis` is height 0 of the sequencer's chain. `resolved`, `settled`: how far these had come before."""
         self._journal = journal
         self._index = index
         self._pending = pending
@@ -72,22 +75,42 @@ class Chain:
         self._clock = clock
         self._tracer = tracer
         self._crash = crash
-        self._tracker = HeadTracker(BlockHead(number=0, hash=index.genesis.hash), final_level=final_level)
+        self._tracker = HeadTracker(
+            BlockHead(number=0, hash=index.genesis.hash),
+            final_level=final_level,
+            has_verdicts=has_verdicts,
+            is_settled=is_settled,
+        )
         self._former: dict[Height, HeightRow] = {}
         """What stood at heights that were rewound on command and will come again."""
         self._recovery: _Recovery | None = None
         last = journal.last()
         self._place = self._genesis if last is None else Place(last.ref, last.time_ns)
-        for level in (Commitment.FINAL, Commitment.FIRM, Commitment.SOFT):
-            row = journal.last_at_level(level)
-            if row is not None:
-                self._tracker.executed(row.height, BlockHead(number=row.number, hash=row.hash))
-                self._tracker.raised(row.height, level)
+        known = [journal.at(height) for height in (settled, resolved)]
+        levels = (Commitment.FINAL, Commitment.FIRM, Commitment.SOFT)
+        promised = {level: journal.last_at_level(level) for level in levels}
+        for row in sorted({row for row in (*known, *promised.values()) if row is not None}):
+            self._tracker.executed(row.height, BlockHead(number=row.number, hash=row.hash))
+        for level, promise in promised.items():
+            if promise is not None:
+                self._tracker.raised(promise.height, level)
+        self._tracker.resolved(resolved)
+        self._tracker.settled_final(settled)
 
     @property
     def height(self) -> Height:
         """Height settled last."""
         return self._place.ref.height
+
+    @property
+    def place(self) -> Place:
+        """The place settled last."""
+        return self._place
+
+    @property
+    def firm_height(self) -> Height:
+        """Up to here the sequencer's order is firm."""
+        return Height(self._tracker.firm_height)
 
     @property
     def heads(self) -> Heads:
@@ -106,6 +129,22 @@ class Chain:
         row = self._journal.at(height)
         return None if row is None else Place(row.ref, row.time_ns)
 
+    def rewind_place(self, height: Height) -> Place | None:
+        """A settled place to go back to; None where it, or the block that would be the head there, is pruned."""
+        place = self.place_at(height)
+        if place is None:
+            return None
+        try:
+            self._index.check_rewind(height)
+        except Pruned:
+            return None
+        return place
+
+    def block_hash_at(self, height: Height) -> bytes:
+        """Hash of the head after a settled height; empty where the height is above the tip, or pruned."""
+        row = self._journal.at(height)
+        return b"" if row is None else row.hash
+
     def tip_at(self, height: Height) -> Tip:
         """Where an engine stands that executed exactly up to a settled height."""
         row = self._journal.at(height)
@@ -118,7 +157,7 @@ class Chain:
     # Transitions.
 
     def settle(
-        self, work: DerivedHeight, tip: Tip, executed: ExecutedBlock | None, *, built_ns: int
+        self, work: DerivedHeight, tip: Tip, execution: Execution, *, built_ns: int
     ) -> tuple[IndexedBlock | None, list[bytes]]:
         """One height was executed and the engine now stands at `tip`.
 
@@ -133,12 +172,12 @@ class Chain:
                 f"the journal has block {earlier.number} {hex_of(earlier.hash)}; the node stops"
             )
         is_new = height > self.height
-        record = self._record(work, tip, executed) if is_new else None
+        record = self._record(work, tip, execution) if is_new else None
         if record is not None:
             assert height == self.height + 1, "heights are settled one after the other"
             self._index.append(record, bundle_keys(work.derived))
             self._crash("rollup.after_journal")
-        self._trace(work, tip, executed, built_ns=built_ns, replayed=not is_new or earlier is not None)
+        self._trace(work, tip, execution, built_ns=built_ns, replayed=not is_new or earlier is not None)
         self._crash("rollup.after_trace")
         own: list[bytes] = []
         if record is not None:
@@ -153,7 +192,7 @@ class Chain:
         self._finish_recovery(height)
         if record is not None:
             return record.block, own
-        return (self._journal.block(tip.number) if executed is not None else None), own
+        return (self._journal.block(tip.number) if execution.block is not None else None), own
 
     def raised(self, height: Height, level: Commitment) -> None:
         """The sequencer promises heights up to this one more firmly."""
@@ -162,8 +201,29 @@ class Chain:
         if self.heads != before:
             self._announcer.touch()
 
-    def rewind(self, place: Place, *, comes_again: bool) -> None:
-        """Give up everything above a settled place. `comes_again`: the same heights will follow and must end alike."""
+    def resolved(self, height: Height) -> None:
+        """Every height up to this one has its verdict, and stands here as that asks."""
+        before = self.heads
+        self._tracker.resolved(height)
+        if self.heads != before:
+            self._announcer.touch()
+
+    def settled_final(self, height: Height) -> None:
+        """Every height up to this one is settled, and that is final on L1."""
+        before = self.heads
+        self._tracker.settled_final(height)
+        if self.heads != before:
+            self._announcer.touch()
+
+    def settlement_revoked(self, height: Height) -> None:
+        """What was settled above a height is not what stands there, or will."""
+        self._tracker.settlement_revoked(height)
+
+    def rewind(self, place: Place, *, comes_again: bool, promises_hold: bool = False) -> None:
+        """Give up everything above a settled place. `comes_again`: the same heights will follow and must end alike.
+
+        `promises_hold`: the sequencer takes nothing back; the same sequenced heights are executed in another way.
+        """
         if not comes_again and self._recovery is not None and self._recovery.until > place.ref.height:
             self._finish_recovery_at(place.ref.height)  # what it recovered towards is off the chain
         if place.ref.height >= self.height:
@@ -176,7 +236,8 @@ class Chain:
         removed = self._index.rewind(place.ref.height)
         self._place = place
         head = self._index.head
-        self._tracker.rewound(place.ref.height, BlockHead(number=head.number, hash=head.hash))
+        head_there = BlockHead(number=head.number, hash=head.hash)
+        self._tracker.rewound(place.ref.height, head_there, promises_hold=promises_hold)
         self._tracer.record(BlockReorged(from_height=from_height, to_height=place.ref.height))
         self._announcer.announce(HeadChange(heads=self.heads, block=None, removed=tuple(removed)))
 
@@ -230,22 +291,21 @@ class Chain:
             checkpoint_height=recovery.checkpoint_height, until=height, started_ns=recovery.started_ns
         )
 
-    def _record(self, work: DerivedHeight, tip: Tip, executed: ExecutedBlock | None) -> HeightRecord:
+    def _record(self, work: DerivedHeight, tip: Tip, execution: Execution) -> HeightRecord:
+        executed = execution.block
         return HeightRecord(
             height=tip.height,
             header_hash=tip.place.ref.hash,
             time_ns=tip.place.time_ns,
             number=tip.number,
             hash=tip.hash,
-            block=None if executed is None else block_of(tip.height, executed, work.derived),
-            left_out=pack_left_out(executed.outcomes if executed is not None else (), work.derived),
+            block=None if executed is None else block_of(tip.height, executed, execution.transactions),
+            left_out=pack_left_out(execution, work.derived),
             level=work.commitment,
         )
 
-    def _trace(
-        self, work: DerivedHeight, tip: Tip, executed: ExecutedBlock | None, *, built_ns: int, replayed: bool
-    ) -> None:
-        derived = work.derived
+    def _trace(self, work: DerivedHeight, tip: Tip, execution: Execution, *, built_ns: int, replayed: bool) -> None:
+        derived, executed = work.derived, execution.block
         if not derived.admitted and not derived.dropped:
             return
         self._tracer.record(
@@ -256,7 +316,7 @@ class Chain:
                 state_root=tip.state_root,
                 timestamp_s=tip.timestamp_s,
                 gas_used=executed.gas_used if executed is not None else 0,
-                outcomes=executed.outcomes if executed is not None else (),
+                outcomes=execution.outcomes,
                 dropped=derived.dropped,
                 received_ns=work.received_ns,
                 derived_ns=work.derived_ns,

@@ -82,12 +82,28 @@ class EngineReads:
 
     async def keep_logs(self, engine: ExecutionEngine, block: IndexedBlock) -> bytes:
         """Read the logs of a block whose bloom is not empty, and keep them. Raises Pruned."""
+        return (await self._read_logs(engine, block))[1]
+
+    async def fresh_logs(self, engine: ExecutionEngine, block: IndexedBlock) -> list[dict[str, Any]]:
+        """The logs of a block that was just built and has some. Kept; `keep` does not read them again.
+
+        Raises EngineFailure.
+        """
+        packed = self._journal.logs(block.number)
+        if packed is not None:
+            return _unpacked(packed)
+        try:
+            return (await self._read_logs(engine, block))[0]
+        except (RpcError, Pruned) as error:
+            raise EngineFailure(f"the engine does not show block {block.number}, just built: {error}") from error
+
+    async def _read_logs(self, engine: ExecutionEngine, block: IndexedBlock) -> tuple[list[dict[str, Any]], bytes]:
         logs = await engine.request("eth_getLogs", [{"blockHash": hex_of(block.hash)}])
         if not logs:
             raise Pruned(f"the logs of block {block.number} are pruned")
         packed = _packed(logs)
         self._journal.put_logs(block.number, block.hash, packed)
-        return packed
+        return logs, packed
 
     async def _keep_receipts(self, engine: ExecutionEngine, block: IndexedBlock, hashes: Sequence[bytes]) -> None:
         if len(hashes) == len(block):

@@ -1,14 +1,16 @@
 """Drives the engine: takes derived heights in order, builds their blocks, settles them, writes checkpoints.
 
 One task, one height at a time; whatever else the node does (receiving and deriving the next heights) goes on while
-the engine, another process, works.
+the engine, another process, works. `run` executes every height as it was derived. Where verdicts decide what a height
+leaves out, `resolving` calls the steps instead.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 from nodes.model.errors import EngineFailure, Pruned
-from nodes.model.execution import ExecutedBlock
+from nodes.model.execution import ExecutedBlock, Outcome, Status, Transaction
 from nodes.model.ids import Height, hex_of
 from nodes.model.sequenced_block import CommitmentRaised
 from nodes.rollup.chain import Chain, Tip
@@ -16,7 +18,10 @@ from nodes.rollup.checkpoint import Checkpoint, CheckpointStore
 from nodes.rollup.engine import EngineProcess
 from nodes.rollup.engine_reads import EngineReads
 from nodes.rollup.follower import DerivedHeight, Place, RewindTo, Wake, Work
+from nodes.rollup.records import Execution, IndexedBlock
 from nodes.rules.derivation import Derivation
+from nodes.rules.hashes import sha256
+from nodes.rules.verdict import Plan
 from nodes.telemetry.clock import Clock
 from nodes.telemetry.crash import CrashPoint
 from nodes.telemetry.events import CheckpointWritten
@@ -27,12 +32,36 @@ IDLE_CHECKPOINT_FACTOR = 16
 """A node whose state stands still writes a checkpoint every so many intervals, so that a restart replays little."""
 
 
+def first_checkpoint_after(name: str, interval: int) -> int:
+    """Changed heights before the first checkpoint of a node; rollups of one machine would otherwise all write theirs
+    at the same moment.
+    """
+    return interval - int.from_bytes(sha256(name.encode())[:4], "big") % max(1, interval // 2)
+
+
 class OutOfWindow(Exception):
     """The engine cannot go back to this place; a checkpoint can."""
 
     def __init__(self, place: Place) -> None:
         super().__init__(f"height {place.ref.height} is out of the engine's window")
         self.place = place
+
+
+Prepare = Callable[[Sequence[tuple[bytes, Transaction]], int], Sequence[tuple[bytes, Transaction]]]
+"""(transactions, number of the block) to what is really handed to the engine: more may be put before them."""
+
+
+class Executed(NamedTuple):
+    """One height, executed and settled."""
+
+    execution: Execution
+    block: IndexedBlock | None
+    own: list[bytes]
+    """Hashes in this height that this node's users were waiting for."""
+
+
+Observe = Callable[["Executor", DerivedHeight | None, Executed | None], Awaitable[None]]
+"""Told of an executed height; without one when a commitment was raised."""
 
 
 class Executor:
@@ -53,8 +82,13 @@ class Executor:
         tracer: Tracer,
         cpu: StageCpu,
         crash: CrashPoint,
+        observe: Observe | None = None,
+        prepare: Prepare | None = None,
     ) -> None:
-        """`first_checkpoint_after`: changed heights before the first one; the rollups of a machine take turns."""
+        """`first_checkpoint_after`: changed heights before the first one; the rollups of a machine take turns.
+
+        `run` awaits `observe` after each height and each commitment. `prepare` makes the execution unsound, as a fault.
+        """
         self._engine = engine
         self._tip = tip
         self._chain = chain
@@ -68,6 +102,8 @@ class Executor:
         self._tracer = tracer
         self._cpu = cpu
         self._crash = crash
+        self._observe = observe
+        self._prepare = prepare
 
     @property
     def tip(self) -> Tip:
@@ -89,17 +125,27 @@ class Executor:
             interrupt()
             match item:
                 case DerivedHeight():
-                    await self._execute(item)
-                    await self._write_checkpoint_if_due(derivation)
+                    done = await self.execute(item)
+                    await self.keep(done)
+                    if self._observe is not None:
+                        await self._observe(self, item, done)
+                    if self.is_checkpoint_due:
+                        await self.write_checkpoint(derivation)
                 case CommitmentRaised():
                     self._chain.raised(item.height, item.level)
+                    if self._observe is not None:
+                        await self._observe(self, None, None)
                 case RewindTo():
-                    self._chain.rewind(item.place, comes_again=False)
-                    await self.rewind(item.place)
-                    self._chain.set_back(self._tip.height)
+                    await self.roll_back(item.place)
                 case Wake():
                     pass
             interrupt()
+
+    async def roll_back(self, place: Place) -> None:
+        """The sequencer took back what is above a place. Raises OutOfWindow, EngineFailure."""
+        self._chain.rewind(place, comes_again=False)
+        await self.rewind(place)
+        self._chain.set_back(self._tip.height)
 
     async def rewind(self, place: Place) -> None:
         """Set the engine back to a settled place. Raises OutOfWindow, EngineFailure."""
@@ -113,36 +159,65 @@ class Executor:
                 raise OutOfWindow(place) from error
         self._tip = tip
 
-    async def _execute(self, work: DerivedHeight) -> None:
+    async def execute(self, work: DerivedHeight, plan: Plan | None = None) -> Executed:
+        """Build the block of the next height and settle it. `plan`: what of it is executed; None = all.
+
+        Raises EngineFailure (the engine's state is unknown then), StateDivergence.
+        """
         tip, derived = self._tip, work.derived
-        executed: ExecutedBlock | None = None
-        if derived.admitted:
-            timestamp_s = max(tip.timestamp_s, derived.timestamp_s)
+        transactions: Sequence[tuple[bytes, Transaction]]
+        if plan is None:
             transactions = [(leg.payload, leg.transaction) for leg in derived.admitted]
-            build = self._engine.build_block(transactions, timestamp_s=timestamp_s)
-            executed = await self._cpu.metered("engine", build)
-            if (executed.number, executed.parent_hash) != (tip.number + 1, tip.hash):
-                raise EngineFailure(
-                    f"the engine built block {executed.number} on {hex_of(executed.parent_hash)}, "
-                    f"expected block {tip.number + 1} on {hex_of(tip.hash)}"
-                )
+        else:
+            transactions = plan.transactions
+        before = 0
+        if self._prepare is not None and transactions:
+            prepared = self._prepare(transactions, tip.number + 1)
+            before, transactions = len(prepared) - len(transactions), prepared
+        executed = await self._build(transactions, max(tip.timestamp_s, derived.timestamp_s)) if transactions else None
+        outcomes = executed.outcomes[before:] if executed is not None else ()
+        if executed is not None:
             tip = Tip(work.place, executed.number, executed.hash, executed.timestamp_s, executed.state_root)
         else:
             tip = tip._replace(place=work.place)
+        execution = Execution(
+            block=executed,
+            transactions=transactions,
+            outcomes=outcomes if plan is None else _outcomes_of_legs(work, plan, outcomes),
+            burnt=frozenset() if plan is None else frozenset([plan.places[at] for at in plan.burns]),
+        )
         built_ns = self._clock.monotonic_ns()
         self._crash("rollup.after_build")
         with self._cpu.measure("index"):
-            block, own = self._chain.settle(work, tip, executed, built_ns=built_ns)
+            block, own = self._chain.settle(work, tip, execution, built_ns=built_ns)
         self._tip = tip
         self._heights_until_due -= 1
         if executed is not None:
             self._changed_until_due -= 1
-        if block is not None:
-            await self._cpu.metered("engine", self._reads.keep(self._engine, block, own))
+        return Executed(execution, block, own)
 
-    async def _write_checkpoint_if_due(self, derivation: Derivation) -> None:
-        if self._changed_until_due > 0 and self._heights_until_due > 0:
-            return
+    async def _build(self, transactions: Sequence[tuple[bytes, Transaction]], timestamp_s: int) -> ExecutedBlock:
+        tip = self._tip
+        executed = await self._cpu.metered("engine", self._engine.build_block(transactions, timestamp_s=timestamp_s))
+        if (executed.number, executed.parent_hash) != (tip.number + 1, tip.hash):
+            raise EngineFailure(
+                f"the engine built block {executed.number} on {hex_of(executed.parent_hash)}, "
+                f"expected block {tip.number + 1} on {hex_of(tip.hash)}"
+            )
+        return executed
+
+    async def keep(self, done: Executed) -> None:
+        """Read of the new block what the engine will forget. Raises EngineFailure."""
+        if done.block is not None:
+            await self._cpu.metered("engine", self._reads.keep(self._engine, done.block, done.own))
+
+    @property
+    def is_checkpoint_due(self) -> bool:
+        """Enough changed, or enough time went by, since the last checkpoint."""
+        return self._changed_until_due <= 0 or self._heights_until_due <= 0
+
+    async def write_checkpoint(self, derivation: Derivation) -> None:
+        """Keep the state at the tip. Raises EngineFailure."""
         started_ns = self._clock.monotonic_ns()
         tip = self._tip
         state = await self._cpu.metered("checkpoint", self._engine.dump())
@@ -176,6 +251,19 @@ class Executor:
             # A thread cannot be cancelled, and nothing may touch the directory after the node has ended.
             await asyncio.wait([writing])
             raise
+
+
+def _outcomes_of_legs(work: DerivedHeight, plan: Plan, built: Sequence[Outcome]) -> tuple[Outcome, ...]:
+    """One outcome per admitted leg. A struck one is aborted, whatever became of the burn in its place."""
+    at_place = dict(zip(plan.places, built, strict=True))
+    return tuple(
+        [
+            Outcome(leg.transaction.tx_hash, Status.ABORTED, plan.aborted[index])
+            if index in plan.aborted
+            else at_place[index]
+            for index, leg in enumerate(work.derived.admitted)
+        ]
+    )
 
 
 def _window(derivation: Derivation, height: Height, replay_window: int) -> tuple[tuple[int, tuple[bytes, ...]], ...]:

@@ -82,6 +82,18 @@ class Wake:
 Work = DerivedHeight | CommitmentRaised | RewindTo | Wake
 
 
+class NewsQueue(asyncio.Queue[Work]):
+    """The reader's queue, which also says that something came."""
+
+    def __init__(self, maxsize: int, news: asyncio.Event) -> None:
+        super().__init__(maxsize)
+        self._news = news
+
+    def _put(self, item: Work) -> None:
+        super()._put(item)
+        self._news.set()
+
+
 class TooFarBack(Exception):
     """The sequencer rolled back beyond what derivation remembers: the node starts from a checkpoint."""
 

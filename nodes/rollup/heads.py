@@ -1,5 +1,7 @@
 """The heads of a rollup chain: latest = executed, safe = executed from a firm height, finalized = from a final one.
 
+With verdicts a safe height is resolved as well, and with settlement a finalized one is settled and final on L1.
+
 `HeadTracker` is the rule, without I/O. `HeadAnnouncer` tells subscribers within the process; what a slow one misses
 is never hidden from it.
 """
@@ -27,9 +29,16 @@ class _Executed(NamedTuple):
 class HeadTracker:
     """Heads from executed heights and raised commitments. Commitments may run ahead of execution."""
 
-    def __init__(self, genesis: BlockHead, *, final_level: Commitment) -> None:
+    def __init__(
+        self, genesis: BlockHead, *, final_level: Commitment, has_verdicts: bool = False, is_settled: bool = False
+    ) -> None:
+        """`has_verdicts`: safe waits for `resolved`. `is_settled`: finalized waits for `settled_final`."""
         self._genesis = genesis
         self._final_level = final_level
+        self._has_verdicts = has_verdicts
+        self._is_settled = is_settled
+        self._resolved_height = 0
+        self._settled_height = 0
         self._firm_height = 0
         self._final_height = 0
         self._latest = self._safe = self._finalized = _Executed(Height(0), genesis)
@@ -50,7 +59,9 @@ class HeadTracker:
         """The next height was executed and `head` is the rollup's head after it."""
         self._latest = _Executed(height, head)
         self._waiting_safe.append(self._latest)
-        self._waiting_final.append(self._latest)
+        # Finality may lag far behind: heights that changed nothing need no entry of their own.
+        if head != (self._waiting_final[-1] if self._waiting_final else self._finalized).head:
+            self._waiting_final.append(self._latest)
         self._advance()
 
     def raised(self, height: Height, level: Commitment) -> None:
@@ -61,24 +72,51 @@ class HeadTracker:
             self._final_height = max(self._final_height, height)
         self._advance()
 
-    def rewound(self, height: Height, head: BlockHead) -> None:
-        """Everything above `height` is gone; `head` is the rollup's head there."""
+    @property
+    def firm_height(self) -> int:
+        """Up to here the sequencer's order is firm."""
+        return self._firm_height
+
+    def resolved(self, height: Height) -> None:
+        """Every height up to this one has its verdict, and was executed by it."""
+        self._resolved_height = max(self._resolved_height, height)
+        self._advance()
+
+    def settled_final(self, height: Height) -> None:
+        """Every height up to this one is settled by a transaction that is final on L1."""
+        self._settled_height = max(self._settled_height, height)
+        self._advance()
+
+    def settlement_revoked(self, height: Height) -> None:
+        """What was settled above a height is not what stands there. Only for heights that are not resolved."""
+        self._settled_height = min(self._settled_height, height)
+
+    def rewound(self, height: Height, head: BlockHead, *, promises_hold: bool = False) -> None:
+        """Everything above `height` is gone; `head` is the rollup's head there.
+
+        `promises_hold`: the same sequenced heights are executed again, and what was promised of them still is.
+        """
         latest = _Executed(height, head)
         self._latest = latest
         for waiting in (self._waiting_safe, self._waiting_final):
             while waiting and waiting[-1].height > height:
                 waiting.pop()
-        self._firm_height = min(self._firm_height, height)
-        self._final_height = min(self._final_height, height)
+        if not promises_hold:
+            self._firm_height = min(self._firm_height, height)
+            self._final_height = min(self._final_height, height)
+            self._settled_height = min(self._settled_height, height)
+        self._resolved_height = min(self._resolved_height, height)
         if self._safe.height > height:
             self._safe = latest
         if self._finalized.height > height:
             self._finalized = latest
 
     def _advance(self) -> None:
-        while self._waiting_safe and self._waiting_safe[0].height <= self._firm_height:
+        safe = min(self._firm_height, self._resolved_height) if self._has_verdicts else self._firm_height
+        while self._waiting_safe and self._waiting_safe[0].height <= safe:
             self._safe = self._waiting_safe.popleft()
-        while self._waiting_final and self._waiting_final[0].height <= self._final_height:
+        final = min(safe, self._settled_height) if self._is_settled else self._final_height
+        while self._waiting_final and self._waiting_final[0].height <= final:
             self._finalized = self._waiting_final.popleft()
 
 

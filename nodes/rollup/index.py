@@ -44,13 +44,13 @@ class TransactionFate:
     tx_hash: TxHash
     height: Height
     fate: str
-    """succeeded, reverted, skipped or dropped."""
+    """succeeded, reverted, skipped, dropped or aborted."""
     reason: str
-    """Lower-case name of the skip or drop reason; empty otherwise."""
+    """Lower-case name of the skip, drop or abort reason; empty otherwise."""
     block: IndexedBlock | None
     """The block that holds the transaction; None where it is in none."""
     position: int
-    """Index in that block; for a skipped or dropped one, in the rollup's payload list of the sequenced block."""
+    """Index in that block; for one that is in none, in the rollup's payload list of the sequenced block."""
     trailer: Trailer | None
     """Which bundle it says it belongs to."""
 
@@ -242,11 +242,11 @@ class ChainIndex:
             block = self._recent.popitem()[1]
             self._forget(block)
             removed.append(block)
+        self._transactions -= self._journal.transactions_above(height)
         self._journal.truncate(height)
         # A segment made of them would name a highest height beyond the keys it has, and a restart trusts that.
         self._tail.rewind(height)
         self._head = self._head_of_journal()
-        self._transactions = self._journal.transactions_total()
         return removed
 
     def _head_of_journal(self) -> IndexedBlock:

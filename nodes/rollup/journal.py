@@ -236,6 +236,11 @@ class Journal:
         """Executed transactions of all blocks, pruned ones included."""
         return int(self._db.execute("SELECT COALESCE(SUM(transactions), 0) FROM blocks").fetchone()[0])
 
+    def transactions_above(self, height: int) -> int:
+        """Executed transactions of the blocks above a height."""
+        query = "SELECT COALESCE(SUM(transactions), 0) FROM blocks WHERE height > ?"
+        return int(self._db.execute(query, (height,)).fetchone()[0])
+
     # What only the engine knows, kept before it forgets.
 
     def logs(self, number: int) -> bytes | None:

@@ -1,7 +1,8 @@
 """A rollup node: puts follower, executor and engine together, and gets them going again after a loss.
 
 What other parts use is at the top of `RollupNode`: `index`, `pending`, `heads`, `subscribe_heads`, `request`, `logs`,
-`receipt` for the user's JSON-RPC; `status`, `follow_heads`, `block_hashes`, `bundle_fates` for other nodes.
+`receipt` for the user's JSON-RPC; `status`, `follow_heads`, `block_hashes`, `bundle_fates`, `outcome_proofs` for other
+nodes.
 
 Recovery has one path: start an engine at the newest usable checkpoint, follow the sequencer from there, execute again
 what was executed before, and compare every hash with the journal. It serves a lost engine, a restart of the process,
@@ -17,26 +18,29 @@ from typing import Any
 from nodes.model.config import RollupNodeConfig
 from nodes.model.errors import EngineFailure, InvalidInput, Unavailable
 from nodes.model.execution import RollupParams, TestnetParams
-from nodes.model.faults import Fault, KillEngine, Rewind
+from nodes.model.faults import Fault, KillEngine, Rewind, SilenceReports
 from nodes.model.ids import ChainId, Height, chain_id_of
 from nodes.model.limits import MAX_BLOCK_HASHES
+from nodes.model.promises import OutcomeEvidence
 from nodes.model.sequenced_block import Commitment
 from nodes.model.status import Heads, LegFate, RollupStatus
-from nodes.ports import Sequencer
+from nodes.ports import Mailbox, Sequencer
 from nodes.rollup.chain import Chain, Tip
 from nodes.rollup.checkpoint import CheckpointStore
 from nodes.rollup.decode_ahead import DecodeAhead
 from nodes.rollup.engine import EngineProcess, StartEngine
 from nodes.rollup.engine_reads import EngineReads, genesis_block
-from nodes.rollup.executor import Executor, OutOfWindow
-from nodes.rollup.follower import QUEUE_HEIGHTS, Follower, Place, TooFarBack, Wake, Work
+from nodes.rollup.executor import Executor, OutOfWindow, first_checkpoint_after
+from nodes.rollup.follower import QUEUE_HEIGHTS, Follower, NewsQueue, Place, TooFarBack, Wake, Work
 from nodes.rollup.heads import HeadAnnouncer, HeadSubscription
 from nodes.rollup.index import ChainIndex
 from nodes.rollup.journal import Journal
 from nodes.rollup.pending import PendingPool
 from nodes.rollup.records import IndexedBlock
 from nodes.rollup.restore import restore
-from nodes.rollup.session import EngineLost, Over, Rewound, Stopped, run_until_over
+from nodes.rollup.safe_heights import Certifier
+from nodes.rollup.session import EngineLost, Over, RequestedRewind, Rewound, Stopped, run_until_over
+from nodes.rollup.settling import settling_of
 from nodes.rules.derivation import Decode, Derivation
 from nodes.rules.finality import VerifyFinality
 from nodes.rules.hashes import sha256
@@ -70,8 +74,12 @@ class RollupNode:
         tracer: Tracer,
         final_level: Commitment = Commitment.FIRM,
         crash: CrashPoint = no_crash,
+        mailbox: Mailbox | None = None,
+        certifier: Certifier | None = None,
     ) -> None:
-        """`sources` serve the same sequencer chain. `final_level`: from which promise on a height counts as final for
+        """`mailbox`: needed where `config.agglayer` says that heights have verdicts. `certifier`: told of safe heights.
+
+        `sources` serve the same sequencer chain. `final_level`: from which promise on a height counts as final for
         users; in `lazy`, the only backend that promises nothing beyond firm, that is firm.
         """
         params = testnet.rollup(config.rollup_id)
@@ -97,6 +105,16 @@ class RollupNode:
         self._genesis = genesis_ref(testnet.sequencer_chain_id)
         self._announcer = HeadAnnouncer()
         self._cpu = StageCpu("verify", "derive", "engine", "index", "checkpoint")
+        self._settling = settling_of(
+            config,
+            chain_id=testnet.sequencer_chain_id,
+            sources=sources,
+            mailbox=mailbox,
+            certifier=certifier,
+            tracer=tracer,
+            cpu=self._cpu,
+            crash=crash,
+        )
         self._stopping = asyncio.Event()
         self._ready = asyncio.Event()
         self._ended = False
@@ -110,8 +128,9 @@ class RollupNode:
         self._follower: Follower | None = None
         self._derivation = self._new_derivation()
         self._derivable_from = Height(0)
-        self._queue: asyncio.Queue[Work] = asyncio.Queue(QUEUE_HEIGHTS)
-        self._requested: tuple[Rewound, asyncio.Future[None]] | None = None
+        self._news = asyncio.Event()
+        self._queue: asyncio.Queue[Work] = NewsQueue(QUEUE_HEIGHTS, self._news)
+        self._requested = RequestedRewind()
 
     # For users' JSON-RPC.
 
@@ -163,7 +182,7 @@ class RollupNode:
             pending_transactions=len(self.pending),
             transactions=self.index.transactions,
             rpc_url=self.rpc_url,
-            stalled=follower.stalled if follower is not None else "",
+            stalled="; ".join(filter(None, [follower.stalled if follower else "", self._settling.stalled])),
         )
 
     async def follow_heads(self) -> AsyncIterator[Heads]:
@@ -181,6 +200,12 @@ class RollupNode:
     async def bundle_fates(self, bundle_hash: bytes) -> Sequence[LegFate]:
         """Every leg of the bundle that this rollup has met, newest height first. Raises Pruned."""
         return self.index.bundle_fates(bundle_hash)
+
+    async def outcome_proofs(self, bundle_hash: bytes, leg_index: int) -> Sequence[OutcomeEvidence]:
+        """Fates of one leg, proved, for each inclusion that a certificate covers. Raises Unavailable, Pruned."""
+        heights = {fate.height for fate in self.index.bundle_fates(bundle_hash) if fate.leg_index == leg_index}
+        proofs = [self._settling.outcome_proof(bundle_hash, leg_index, height) for height in sorted(heights)]
+        return [proof for proof in proofs if proof is not None]
 
     # For the host.
 
@@ -204,6 +229,13 @@ class RollupNode:
         """Let `run` return soon. Idempotent."""
         self._stopping.set()
 
+    def settled_final(self, height: Height) -> None:
+        """Every height up to this one is settled, and that is final on L1: it counts as finalized for users.
+
+        Raises Unavailable before the node is ready the first time.
+        """
+        self._settling.settled_final(self._opened(), height)
+
     async def inject(self, fault: Fault) -> None:
         """Take a fault; returns once it has it. Raises InvalidInput for one it cannot have, Pruned, Unavailable."""
         match fault:
@@ -214,6 +246,8 @@ class RollupNode:
                 self._engine.kill()
             case Rewind(height=height):
                 await self._rewind_on_command(height)
+            case SilenceReports(on=on) if self._settling.has_verdicts:
+                self._settling.silence(on)
             case _:
                 raise InvalidInput(f"{self.name} is a rollup node; it cannot have the fault {type(fault).__name__}")
 
@@ -221,18 +255,22 @@ class RollupNode:
         """Run until `stop`. Raises what broke: StateDivergence, EngineFailure, MissingTool, UnknownName, or a bug."""
         try:
             await self._open()
-            await self._restore(limit=None, started_ns=self._clock.monotonic_ns())
-            await self._run_sessions()
+            await self._settling.run_beside(self._restore_and_run())
         finally:
             self._ended = True
             self._ready.set()
             self._announcer.close()
-            self._refuse_requested(Unavailable(f"{self.name} has ended"))
+            self._requested.refuse(Unavailable(f"{self.name} has ended"))
             await self._drop_engine()
             if self._journal is not None:
                 self._journal.close()
+            self._settling.close()
 
     # Sessions: from one start of the reader to the next.
+
+    async def _restore_and_run(self) -> None:
+        await self._restore(limit=None, started_ns=self._clock.monotonic_ns())
+        await self._run_sessions()
 
     async def _run_sessions(self) -> None:
         fruitless, best = 0, -1
@@ -259,8 +297,9 @@ class RollupNode:
         """Follow and execute until something ends it; what did."""
         executor = self._executor
         assert executor is not None, "a session has an engine"
-        self._queue = asyncio.Queue(QUEUE_HEIGHTS)
-        if self._requested is not None:
+        self._news = asyncio.Event()
+        self._queue = NewsQueue(QUEUE_HEIGHTS, self._news)
+        if self._requested.is_waiting:
             self._queue.put_nowait(Wake())  # asked for between sessions: there may be no height for long
         follower = self._new_follower(executor.tip.place)
         self._follower = follower
@@ -270,6 +309,7 @@ class RollupNode:
             f"{self.name} engine": self._watch_engine(executor.engine),
             f"{self.name} stop": self._watch_stop(),
         }
+        parts |= self._settling.begin_session(executor, self._opened(), self._opened_reads(), self._news)
         if not self._opened().recovering:
             self._ready.set()
         return await run_until_over(parts)
@@ -281,8 +321,10 @@ class RollupNode:
             raise Rewound(error.place, comes_again=False, from_checkpoint=True) from error
 
     async def _execute(self, executor: Executor) -> None:
+        resolving = self._settling.resolving
+        run = executor.run if resolving is None else resolving.run
         try:
-            await executor.run(self._queue, self._derivation, self._between_heights)
+            await run(self._queue, self._derivation, self._between_heights)
         except EngineFailure as error:
             raise EngineLost(str(error)) from error
         except OutOfWindow as error:
@@ -296,8 +338,7 @@ class RollupNode:
         raise Stopped
 
     def _between_heights(self) -> None:
-        if self._requested is not None:
-            raise self._requested[0]
+        self._requested.raise_it()
         if not self._opened().recovering:
             self._ready.set()
 
@@ -309,10 +350,9 @@ class RollupNode:
         if place is None or height > chain.height:
             raise InvalidInput(f"{self.name} cannot rewind to height {height}; it has heights 0 to {chain.height}")
         self.index.check_rewind(height)
-        if self._requested is not None or self._ended:
+        if self._requested.is_waiting or self._ended:
             raise Unavailable(f"{self.name} is rewinding already or has ended")
-        done = asyncio.get_running_loop().create_future()
-        self._requested = (Rewound(place, comes_again=True, from_checkpoint=False), done)
+        done = self._requested.ask(Rewound(place, comes_again=True, from_checkpoint=False))
         if not self._queue.full():
             self._queue.put_nowait(Wake())
         await done
@@ -320,13 +360,16 @@ class RollupNode:
     async def _go_back(self, over: Rewound, started_ns: int) -> None:
         chain, executor = self._opened(), self._executor
         assert executor is not None, "sessions have one"
+        # What has no verdict yet may be executed otherwise the next time.
+        self._settling.forget_unresolved(chain, back_to=None if over.comes_again else over.place.ref.height)
         until = chain.height
-        chain.rewind(over.place, comes_again=over.comes_again)
-        height = over.place.ref.height
+        place = over.place if over.place.ref.height <= until else chain.place
+        chain.rewind(place, comes_again=over.comes_again)
+        height = place.ref.height
         try:
             if over.from_checkpoint or height < max(self._derivable_from, self._derivation.rewindable_from):
-                raise OutOfWindow(over.place)
-            await executor.rewind(over.place)
+                raise OutOfWindow(place)
+            await executor.rewind(place)
         except (OutOfWindow, EngineFailure):
             await self._restore(limit=height, started_ns=started_ns, until=until if over.comes_again else height)
         else:
@@ -335,15 +378,7 @@ class RollupNode:
             self._derivation.rewind(reached)
             if over.comes_again:
                 chain.begin_recovery(restored=reached, until=until, started_ns=started_ns)
-        if self._requested is not None and self._requested[0] is over:
-            if not self._requested[1].done():  # its caller may have given up
-                self._requested[1].set_result(None)
-            self._requested = None
-
-    def _refuse_requested(self, error: Exception) -> None:
-        if self._requested is not None and not self._requested[1].done():
-            self._requested[1].set_exception(error)
-        self._requested = None
+        self._requested.done(over)
 
     # Opening and restoring.
 
@@ -356,6 +391,8 @@ class RollupNode:
             self._engine = await self._start_engine(None)
             self._journal.insert_genesis(await genesis_block(self._engine))
         self._index = ChainIndex(self._journal, history_blocks=self.config.history_blocks)
+        settling = self._settling
+        settling.open(self._directory / "verdicts.sqlite", identity=identity)
         self._reads = EngineReads(self._journal, self._index, self._current_engine)
         self._chain = Chain(
             journal=self._journal,
@@ -367,11 +404,16 @@ class RollupNode:
             clock=self._clock,
             tracer=self._tracer,
             crash=self._crash,
+            has_verdicts=settling.has_verdicts,
+            is_settled=settling.is_settled,
+            resolved=settling.resolved,
+            settled=settling.settled,
         )
 
     async def _restore(self, *, limit: Height | None, started_ns: int, until: Height | None = None) -> None:
         """An engine at the newest usable checkpoint up to `limit`, and derivation with it."""
         chain = self._opened()
+        self._settling.forget_unresolved(chain, back_to=None)
         self._executor = None
         self._derivation = self._new_derivation()
         if chain.height == 0 and self._engine is not None and limit is None and self._follower is None:
@@ -423,22 +465,21 @@ class RollupNode:
 
     def _new_executor(self, tip: Tip) -> Executor:
         assert self._engine is not None, "an engine was started"
-        interval = self.config.checkpoint_interval_heights
-        # Rollups of one machine would otherwise all write their checkpoints at the same moment.
-        stagger = int.from_bytes(sha256(self.name.encode())[:4], "big") % max(1, interval // 2)
         return Executor(
             engine=self._engine,
             tip=tip,
             chain=self._opened(),
             reads=self._opened_reads(),
             checkpoints=self._checkpoints,
-            checkpoint_interval_heights=interval,
-            first_checkpoint_after=interval - stagger,
+            checkpoint_interval_heights=self.config.checkpoint_interval_heights,
+            first_checkpoint_after=first_checkpoint_after(self.name, self.config.checkpoint_interval_heights),
             replay_window=self.testnet.replay_window,
             clock=self._clock,
             tracer=self._tracer,
             cpu=self._cpu,
             crash=self._crash,
+            observe=self._settling.observer(self._opened(), self._opened_reads()),
+            prepare=self._settling.prepare,
         )
 
     def _opened(self) -> Chain:

@@ -10,17 +10,33 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from nodes.model.bundle import Trailer
-from nodes.model.execution import Derived, DropReason, ExecutedBlock, Outcome, SkipReason, Status
+from nodes.model.execution import (
+    AbortReason,
+    Derived,
+    DropReason,
+    ExecutedBlock,
+    Outcome,
+    SkipReason,
+    Status,
+    Transaction,
+)
 from nodes.model.ids import HASH_BYTES, BundleHash, Height, TxHash
 from nodes.model.sequenced_block import Commitment
 from nodes.rules import rlp
 from nodes.rules.payload import trailer_of
+from nodes.rules.verdict import DEPOSIT_TYPE
 
 _END = struct.Struct(">I")
 _LEFT_OUT = struct.Struct(">BBI32sB32sBB")
 _NO_HASH = bytes(HASH_BYTES)
 SKIPPED = "skipped"
 DROPPED = "dropped"
+ABORTED = "aborted"
+_SKIPPED, _DROPPED, _REMOVED, _BURNT = range(4)
+_REASONS: dict[int, type[SkipReason | DropReason | AbortReason]] = {
+    _SKIPPED: SkipReason, _DROPPED: DropReason, _REMOVED: AbortReason, _BURNT: AbortReason,
+}  # fmt: skip
+_FATES = {_SKIPPED: SKIPPED, _DROPPED: DROPPED, _REMOVED: ABORTED, _BURNT: ABORTED}
 _DATA_FIELD = {1: 6, 2: 7}
 """Where calldata stands among the fields of a typed transaction; 5 in a legacy one."""
 _LEGACY_DATA_FIELD = 5
@@ -100,7 +116,9 @@ def position_of(hashes: bytes, wanted: bytes) -> int | None:
 
 
 def trailer_of_payload(payload: bytes) -> Trailer | None:
-    """The trailer of an accepted payload, without recovering its signer."""
+    """The trailer of an executed payload, without recovering its signer. A deposit has none, whatever its data."""
+    if payload[0] == DEPOSIT_TYPE:
+        return None
     if payload[0] >= 0xC0:
         items, field = rlp.split(payload, 0), _LEGACY_DATA_FIELD
     else:
@@ -113,12 +131,14 @@ class LeftOut(NamedTuple):
     """A payload of a height that is in no block."""
 
     fate: str
-    """`SKIPPED` or `DROPPED`."""
-    reason: SkipReason | DropReason
+    """`SKIPPED`, `DROPPED` or `ABORTED`."""
+    reason: SkipReason | DropReason | AbortReason
     position: int
     """Index in the rollup's payload list of the sequenced block."""
     tx_hash: TxHash
     trailer: Trailer | None
+    burnt: bool = False
+    """Aborted, and a deposit in its place advanced the signer's nonce."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,17 +156,36 @@ class HeightRecord:
     block: IndexedBlock | None
     """Where the derived list was not empty."""
     left_out: bytes
-    """Skipped and dropped payloads, packed; see `unpack_left_out`."""
+    """Skipped, dropped and aborted payloads, packed; see `unpack_left_out`."""
     level: Commitment
     """How firmly the height was promised when it was executed."""
 
 
-def block_of(height: Height, executed: ExecutedBlock, derived: Derived) -> IndexedBlock:
-    """The columns of a block that the engine built from a derived list. Outcomes stand in the order of the list."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """What became of one derived height."""
+
+    block: ExecutedBlock | None
+    """None where nothing was handed to the engine."""
+    transactions: Sequence[tuple[bytes, Transaction]]
+    """(payload, decoded) as they were handed in, burns included; `block.outcomes` stands in this order."""
+    outcomes: tuple[Outcome, ...]
+    """One per admitted leg, in the order of `Derived.admitted`."""
+    burnt: frozenset[int] = frozenset()
+    """Indexes of admitted legs in whose place a burn stands."""
+
+
+NOTHING_EXECUTED = Execution(block=None, transactions=(), outcomes=())
+
+
+def block_of(
+    height: Height, executed: ExecutedBlock, transactions: Sequence[tuple[bytes, Transaction]]
+) -> IndexedBlock:
+    """The columns of a block that the engine built from these transactions. Outcomes stand in their order."""
     payloads, hashes, statuses = [], [], bytearray()
-    for leg, outcome in zip(derived.admitted, executed.outcomes, strict=True):
+    for (payload, _), outcome in zip(transactions, executed.outcomes, strict=True):
         if outcome.status is not Status.SKIPPED:
-            payloads.append(leg.payload)
+            payloads.append(payload)
             hashes.append(outcome.tx_hash)
             statuses.append(outcome.status)
     ends, total = [], 0
@@ -170,14 +209,21 @@ def block_of(height: Height, executed: ExecutedBlock, derived: Derived) -> Index
     )
 
 
-def pack_left_out(outcomes: Sequence[Outcome], derived: Derived) -> bytes:
-    """The skipped and dropped payloads of one height in one column."""
-    entries = [
-        _left_out_bytes(0, outcome.skip_reason or 0, leg.position, outcome.tx_hash, leg.transaction.trailer)
-        for leg, outcome in zip(derived.admitted, outcomes)
-        if outcome.status is Status.SKIPPED
+def pack_left_out(execution: Execution, derived: Derived) -> bytes:
+    """The payloads of one height that are in no block, in one column."""
+    entries = []
+    for index, (leg, outcome) in enumerate(zip(derived.admitted, execution.outcomes)):
+        if outcome.status is Status.SKIPPED:
+            kind = _SKIPPED
+        elif outcome.status is Status.ABORTED:
+            kind = _BURNT if index in execution.burnt else _REMOVED
+        else:
+            continue
+        reason = outcome.reason or 0
+        entries.append(_left_out_bytes(kind, reason, leg.position, outcome.tx_hash, leg.transaction.trailer))
+    entries += [
+        _left_out_bytes(_DROPPED, leg.reason, leg.position, leg.tx_hash, leg.trailer) for leg in derived.dropped
     ]
-    entries += [_left_out_bytes(1, leg.reason, leg.position, leg.tx_hash, leg.trailer) for leg in derived.dropped]
     return b"".join(entries)
 
 
@@ -190,11 +236,12 @@ def unpack_left_out(column: bytes) -> Iterator[LeftOut]:
     """The entries of `HeightRecord.left_out`."""
     for kind, reason, position, tx_hash, has_trailer, bundle_hash, index, count in _LEFT_OUT.iter_unpack(column):
         yield LeftOut(
-            DROPPED if kind else SKIPPED,
-            DropReason(reason) if kind else SkipReason(reason),
+            _FATES[kind],
+            _REASONS[kind](reason),
             position,
             TxHash(tx_hash),
             Trailer(BundleHash(bundle_hash), index, count) if has_trailer else None,
+            kind == _BURNT,
         )
 
 

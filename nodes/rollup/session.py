@@ -33,6 +33,42 @@ class Rewound(Over):
         self.from_checkpoint = from_checkpoint
 
 
+class RequestedRewind:
+    """A rewind that somebody asked for and waits for. One at a time."""
+
+    def __init__(self) -> None:
+        self._asked: tuple[Rewound, asyncio.Future[None]] | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """It was asked for and is not done."""
+        return self._asked is not None
+
+    def ask(self, rewound: Rewound) -> asyncio.Future[None]:
+        """Ask; done when the answer is."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._asked = (rewound, done)
+        return done
+
+    def raise_it(self) -> None:
+        """End the session where one was asked for."""
+        if self._asked is not None:
+            raise self._asked[0]
+
+    def done(self, over: Rewound) -> None:
+        """The node went back for this reason; tell the caller if it was what it asked for."""
+        if self._asked is not None and self._asked[0] is over:
+            if not self._asked[1].done():  # its caller may have given up
+                self._asked[1].set_result(None)
+            self._asked = None
+
+    def refuse(self, error: Exception) -> None:
+        """There will be none."""
+        if self._asked is not None and not self._asked[1].done():
+            self._asked[1].set_exception(error)
+        self._asked = None
+
+
 async def run_until_over(parts: Mapping[str, Coroutine[Any, Any, None]]) -> Over:
     """Run all parts, by task name, until one raises `Over`; end the others and say what it was.
 

@@ -10,8 +10,17 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from nodes.model.bundle import BUNDLE_VERSION, Row
-from nodes.model.execution import AdmittedLeg, Derived, DroppedLeg, DropReason, RollupParams, TestnetParams, Transaction
-from nodes.model.ids import BundleHash, Height, RollupId, TxHash, chain_id_of
+from nodes.model.execution import (
+    AdmittedBundle,
+    AdmittedLeg,
+    Derived,
+    DroppedLeg,
+    DropReason,
+    RollupParams,
+    TestnetParams,
+    Transaction,
+)
+from nodes.model.ids import NOTICE_ROLLUP_ID, BundleHash, Height, RollupId, TxHash, chain_id_of
 from nodes.rules.bundle import decode_row, row_hash
 from nodes.rules.hashes import keccak256
 from nodes.rules.sequenced_block import VerifiedBlock
@@ -70,7 +79,8 @@ class Derivation:
             self._accept(payload, position, self._own) for position, payload in enumerate(block.content.payloads)
         ]
         judged = self._judge(block, decoded)
-        winners, reasons = self._choose(judged, height)
+        notices = block.evidence.payloads_of(NOTICE_ROLLUP_ID)
+        winners, reasons, bundles = self._choose(judged, height)
         admitted: list[AdmittedLeg] = []
         dropped: list[DroppedLeg] = []
         for position, payload in enumerate(block.content.payloads):
@@ -82,8 +92,7 @@ class Derivation:
             else:
                 reason = reasons.get((position, transaction.trailer.bundle_hash), DropReason.STRAY_LEG)
                 dropped.append(DroppedLeg(position, reason, transaction.tx_hash, transaction.trailer))
-        bundles = tuple(dict.fromkeys(winners.values()))
-        self._remember(height, bundles)
+        self._remember(height, tuple(bundle.bundle_hash for bundle in bundles))
         self._height = height
         return Derived(
             height=height,
@@ -91,6 +100,8 @@ class Derivation:
             admitted=tuple(admitted),
             dropped=tuple(dropped),
             bundles=bundles,
+            touched=tuple([rollup_id for rollup_id in block.rollup_ids if rollup_id != NOTICE_ROLLUP_ID]),
+            notices=notices,
         )
 
     def rewind(self, height: Height) -> None:
@@ -209,11 +220,11 @@ class Derivation:
 
     def _choose(
         self, judged: Sequence[tuple[int, bytes, _Judged, Row]], height: Height
-    ) -> tuple[dict[int, BundleHash], dict[tuple[int, BundleHash], DropReason]]:
-        """Position to bundle for the rows that execute, and the reason for each leg of the others."""
+    ) -> tuple[dict[int, BundleHash], dict[tuple[int, BundleHash], DropReason], tuple[AdmittedBundle, ...]]:
+        """Position to bundle for the rows that execute, the reason for each leg of the others, and the bundles."""
         winners: dict[int, BundleHash] = {}
         reasons: dict[tuple[int, BundleHash], DropReason] = {}
-        taken: set[BundleHash] = set()
+        taken: dict[BundleHash, AdmittedBundle] = {}
         # Ties of ordinal are broken by the row's bytes, which every named rollup holds alike.
         for _, _, verdict, row in sorted(judged, key=lambda entry: (entry[0], entry[1])):
             reason = verdict.reason
@@ -222,12 +233,14 @@ class Derivation:
             if reason is None and (verdict.hash in taken or self._is_replay(verdict.hash, height)):
                 reason = DropReason.DUPLICATE
             if reason is None:
-                taken.add(verdict.hash)
+                taken[verdict.hash] = AdmittedBundle(
+                    verdict.hash, row.ordinal, tuple([leg.rollup_id for leg in row.legs])
+                )
                 winners.update(dict.fromkeys(verdict.positions, verdict.hash))
             else:
                 for position in verdict.positions:
                     reasons.setdefault((position, verdict.hash), reason)
-        return winners, reasons
+        return winners, reasons, tuple(taken.values())
 
     def _is_replay(self, bundle: BundleHash, height: Height) -> bool:
         admitted = self._admitted_at.get(bundle)

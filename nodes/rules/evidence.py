@@ -58,6 +58,13 @@ class Evidence:
             return None
         return _item(sibling.rows, rollup_id, "row", row_index)
 
+    def payloads_of(self, rollup_id: RollupId) -> tuple[bytes, ...]:
+        """A sibling's whole payload list; empty where it is proven not to be in the block. Raises EvidenceMissing."""
+        sibling = self._sibling(rollup_id)
+        if sibling is None:
+            return ()
+        return tuple([_item(sibling.payloads, rollup_id, "payload", at) for at in range(sibling.payload_count)])
+
     def _sibling(self, rollup_id: RollupId) -> SiblingView | None:
         if rollup_id not in self.rollup_ids:
             return None

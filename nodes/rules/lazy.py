@@ -12,13 +12,15 @@ from typing import NamedTuple
 
 from nodes.model.bundle import Bundle
 from nodes.model.errors import LimitExceeded, Overloaded
-from nodes.model.ids import HeaderHash, Height, RollupId, SubmissionHash, hex_of
+from nodes.model.ids import NOTICE_ROLLUP_ID, HeaderHash, Height, RollupId, SubmissionHash, hex_of
 from nodes.model.sequenced_block import BlockRef, Header
 from nodes.rules.bundle import row_bytes
 from nodes.rules.sequenced_block import BlockTrees, place, seal
 
 MAX_BLOCKS_IN_FLIGHT = 4
 """Blocks cut and not yet durable; beyond, the queue waits, fills, and turns submissions away."""
+MAX_NOTICES = 64
+"""Notices of one block. Every reader gets all of them, and anybody can submit what looks like one."""
 _PENDING = Height(-1)
 _SPACINGS_KEPT = 16
 _NS_PER_MS = 1_000_000
@@ -53,7 +55,7 @@ class OrderRules:
     dedup_heights: int
     """Heights during which the bytes of a sequenced submission are not taken again."""
     max_payloads: Mapping[RollupId, int]
-    """By rollup, the most payloads of one block; its readers drop what stands behind them."""
+    """By rollup, the most payloads of one block; its readers drop what stands behind them. With `NOTICE_ROLLUP_ID`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +88,12 @@ def placed_bytes(bundle: Bundle) -> int:
 def flaw_of(bundle: Bundle, *, max_payloads: Mapping[RollupId, int], block_bytes_max: int) -> str:
     """Why the sequencer refuses a well-formed bundle; empty where it takes it. Payloads stay opaque.
 
-    `max_payloads` has every rollup of the testnet.
+    `max_payloads` has every rollup of the testnet. Notices are entries of their own: a bundle that named their id would
+    bring a row under it to every reader.
     """
     for index, leg in enumerate(bundle.legs):
+        if leg.rollup_id == NOTICE_ROLLUP_ID and not bundle.is_plain:
+            return f"leg {index}: notices cannot be legs of a bundle; submit the notice alone, without a leg hash"
         if leg.rollup_id not in max_payloads:
             return f"leg {index}: unknown rollup {hex_of(leg.rollup_id)}; the sequencer's status lists the known ones"
         if not leg.payload:

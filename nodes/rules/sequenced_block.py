@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from nodes.model.bundle import Bundle, Row, RowLeg
 from nodes.model.errors import InvalidBlock
-from nodes.model.ids import HeaderHash, Height, RollupId
+from nodes.model.ids import NOTICE_ROLLUP_ID, HeaderHash, Height, RollupId
 from nodes.model.sequenced_block import (
     HEADER_VERSION,
     BlockRef,
@@ -173,7 +173,7 @@ def filter_block(
         leaf_path=trees.top.path(trees.index[rollup_id]) if rollup_id in trees.index else b"",
         siblings=tuple(
             _sibling_evidence(trees, sibling, needed_payloads, needed_rows)
-            for sibling, (needed_payloads, needed_rows) in sorted(_needed(content.rows, rollup_id).items())
+            for sibling, (needed_payloads, needed_rows) in sorted(_needed(block, content.rows, rollup_id).items())
             if sibling in trees.index
         ),
         finality_proof=block.finality_proof,
@@ -181,8 +181,13 @@ def filter_block(
     )
 
 
-def _needed(rows: Sequence[bytes], own: RollupId) -> dict[RollupId, tuple[set[int], dict[int, bytes]]]:
+def _needed(
+    block: SequencedBlock, rows: Sequence[bytes], own: RollupId
+) -> dict[RollupId, tuple[set[int], dict[int, bytes]]]:
+    """Positions and row indexes by sibling: what the own rows name, and every notice."""
     needed: dict[RollupId, tuple[set[int], dict[int, bytes]]] = {}
+    if NOTICE_ROLLUP_ID in block.contents and own != NOTICE_ROLLUP_ID:
+        needed[NOTICE_ROLLUP_ID] = (set(range(len(block.contents[NOTICE_ROLLUP_ID].payloads))), {})
     for data in rows:
         row = decode_row(data)
         for leg in row.legs if row else ():
@@ -228,6 +233,8 @@ class VerifiedBlock:
     ref: BlockRef
     header: Header
     rollup_id: RollupId
+    rollup_ids: tuple[RollupId, ...]
+    """Every id that has payloads in the block, ascending."""
     content: RollupContent
     evidence: Evidence
     commitment: Commitment
@@ -265,6 +272,7 @@ def verify(
         ref=BlockRef(height=header.height, hash=header_hash(block.header)),
         header=header,
         rollup_id=block.rollup_id,
+        rollup_ids=block.rollup_ids,
         content=block.content,
         evidence=Evidence(
             rollup_ids=frozenset(block.rollup_ids),

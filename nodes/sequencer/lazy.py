@@ -18,12 +18,12 @@ from nodes.model import limits
 from nodes.model.errors import InvalidInput, InvalidScenario, InvalidSubmission, LimitExceeded, Unavailable
 from nodes.model.execution import TestnetParams
 from nodes.model.faults import Fault, Fork, WithholdEvidence
-from nodes.model.ids import Address, RollupId, SubmissionHash, hex_of
+from nodes.model.ids import NOTICE_ROLLUP_ID, Address, RollupId, SubmissionHash, hex_of
 from nodes.model.sequenced_block import BlockRef, SequencerEvent
 from nodes.ports import SequencerStatus, Ticket
 from nodes.rules.finality import VerifyFinality, is_signed_by
 from nodes.rules.hashes import sha256
-from nodes.rules.lazy import Offer, OrderRules, flaw_of
+from nodes.rules.lazy import MAX_NOTICES, Offer, OrderRules, flaw_of
 from nodes.rules.payload import address_of
 from nodes.sequencer.backend import Backend, Expected, check_range
 from nodes.sequencer.block_log import BlockLog
@@ -76,7 +76,10 @@ class Config:
             mempool_bytes_max=self.mempool_bytes_max,
             mempool_bundles_max=self.mempool_bundles_max,
             dedup_heights=self.dedup_heights,
-            max_payloads={params.rollup_id: params.max_payloads for params in testnet.rollups},
+            max_payloads={
+                **{params.rollup_id: params.max_payloads for params in testnet.rollups},
+                NOTICE_ROLLUP_ID: MAX_NOTICES,
+            },
         )
 
 

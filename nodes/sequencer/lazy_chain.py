@@ -13,7 +13,7 @@ from coincurve import PrivateKey
 
 from nodes.model.errors import InvalidBlock, InvalidInput
 from nodes.model.execution import TestnetParams
-from nodes.model.ids import Height, SubmissionHash
+from nodes.model.ids import NOTICE_ROLLUP_ID, Height, SubmissionHash
 from nodes.model.sequenced_block import BlockRef, Commitment, SequencedBlock
 from nodes.rules.finality import sign_header
 from nodes.rules.lazy import MAX_BLOCKS_IN_FLIGHT, Cut, LazyOrder, Offer, OrderRules, Submission, placed_bytes
@@ -71,7 +71,7 @@ class LazyChain:
             pending=map(_submission_of, log.journal()),
             sequenced=log.submission_hashes(above=head.height - rules.dedup_heights),
         )
-        rollup_ids = [params.rollup_id for params in testnet.rollups]
+        rollup_ids = [*[params.rollup_id for params in testnet.rollups], NOTICE_ROLLUP_ID]
         self.feed = BlockFeed(log=log, genesis=genesis, head=head, rollup_ids=rollup_ids, commitment=Commitment.FIRM)
         self._writer = GroupWriter(log, crash=crash)
 

@@ -6,7 +6,6 @@ builds the real one from a specification; no part reads the environment.
 
 import os
 import signal
-from collections import Counter
 from collections.abc import Callable
 
 from nodes.model.errors import InvalidInput
@@ -26,16 +25,32 @@ def crash_at(specification: str) -> CrashPoint:
 
     Empty = never. Raises InvalidInput where the specification is not of this form.
     """
-    if not specification:
-        return no_crash
-    wanted, _, count = specification.rpartition(":")
-    if not wanted or not count.isascii() or not count.isdigit() or int(count) < 1:
-        raise InvalidInput(f"{CRASH_VARIABLE} is {specification!r}; it must be a place and a count, as in place:37")
-    visits: Counter[str] = Counter()
+    return CrashSwitch(specification) if specification else no_crash
 
-    def crash(place: str) -> None:
-        visits[place] += 1
-        if place == wanted and visits[place] == int(count):
+
+class CrashSwitch:
+    """A crash point that can be armed while the process runs."""
+
+    def __init__(self, specification: str = "") -> None:
+        """Armed from the start where `specification` is not empty. Raises InvalidInput."""
+        self._visits_left: dict[str, int] = {}
+        if specification:
+            wanted, _, count = specification.rpartition(":")
+            if not wanted or not count.isascii() or not count.isdigit() or int(count) < 1:
+                raise InvalidInput(
+                    f"{CRASH_VARIABLE} is {specification!r}; it must be a place and a count, as in place:37"
+                )
+            self.arm(wanted, int(count))
+
+    def arm(self, place: str, count: int) -> None:
+        """End the process by SIGKILL when it reaches `place` for the `count`-th time from now on (from 1)."""
+        self._visits_left[place] = count
+
+    def __call__(self, place: str) -> None:
+        """The process is at `place`."""
+        left = self._visits_left.get(place)
+        if left is None:
+            return
+        self._visits_left[place] = left - 1
+        if left == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-
-    return crash

@@ -6,8 +6,9 @@ Every event gets two timestamps and its node's name from the tracer. `nodes.wire
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nodes.model.execution import DroppedLeg, Outcome
-from nodes.model.ids import SubmissionHash
+from nodes.model.agglayer import CertificateStatus
+from nodes.model.execution import AbortReason, DroppedLeg, Outcome
+from nodes.model.ids import BundleHash, SubmissionHash
 from nodes.model.sequenced_block import Commitment
 
 
@@ -17,7 +18,7 @@ class NodeStarted:
 
     node: str
     kind: str
-    """sequencer or rollup."""
+    """sequencer, rollup, l1, attester, agglayer or builder."""
     pid: int
     host: str
     boot_id: str
@@ -126,8 +127,131 @@ class FaultHealed:
     target: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeightResolved:
+    """A rollup node has the verdict of a height that touches it, and evaluated it: the height is atomic-safe there."""
+
+    epoch: int
+    height: int
+    rounds: int
+    block_hash: bytes
+    """The rollup's head after the height, as it stands now."""
+    aborted: tuple[tuple[BundleHash, AbortReason, bool], ...]
+    """Bundles of this rollup that the verdict struck, why, and whether they were struck together with others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictIssued:
+    """The resolver signed a verdict."""
+
+    epoch: int
+    height: int
+    rounds: int
+    aborted: int
+    """Bundles struck by name; those of evicted rollups are not counted."""
+    struck_together: int
+    """Of these, struck in one round with a failing bundle of lower ordinal (possible collateral)."""
+    networks: int
+    """Whose reports were awaited."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeLogged:
+    """A notice of the resolver is in the sequencer's log."""
+
+    kind: str
+    """evict, rejoin or void."""
+    epoch: int
+    height: int
+    network_id: int
+    voided: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceFound:
+    """Somebody signed what contradicts what they signed before, or what can be computed. For people: who, and what."""
+
+    accused: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateBuilt:
+    """A rollup node signed a certificate and will submit it."""
+
+    network_id: int
+    certificate_height: int
+    certificate_id: bytes
+    first_height: int
+    last_height: int
+    exits: int
+    imports: int
+    imported_bundles: tuple[BundleHash, ...]
+    """Bundle of each import that settles a contingent mint."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateMoved:
+    """The aggregation layer gave a certificate another status."""
+
+    network_id: int
+    certificate_height: int
+    certificate_id: bytes
+    status: CertificateStatus
+    error: str
+    """Why it is in error; empty otherwise."""
+    first_height: int
+    last_height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProofMade:
+    """A batch of certificates was proved."""
+
+    prover: str
+    certificates: int
+    exits: int
+    imports: int
+    duration_ns: int
+    modelled_ns: int
+    """Part of the duration that was waited, not worked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettlementMoved:
+    """A settlement transaction of the aggregator moved on L1."""
+
+    step: str
+    """sent, included, reverted, reorged, final or replaced."""
+    tx_hash: bytes
+    l1_block: int
+    """0 while it is in none."""
+    gas_used: int
+    certificate_ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleJudged:
+    """The super builder simulated a batch."""
+
+    ordered: int
+    refused: int
+    duration_ns: int
+    bonded_wei: int
+    """Bond that open promises of this builder bind, after the batch."""
+
+
 Event = (
     NodeStarted
+    | HeightResolved
+    | VerdictIssued
+    | NoticeLogged
+    | EvidenceFound
+    | CertificateBuilt
+    | CertificateMoved
+    | ProofMade
+    | SettlementMoved
+    | BundleJudged
     | BlockSequenced
     | CommitmentRaised
     | BlockExecuted

@@ -2,7 +2,20 @@
 
 from nodes.model.config import HostReady, NodeEndpoint
 from nodes.model.errors import InvalidInput, UnknownName
-from nodes.model.faults import EvidenceKind, Fault, Fork, KillEngine, Rewind, WithholdEvidence
+from nodes.model.faults import (
+    AttestWrong,
+    CrashAt,
+    DelayAttestations,
+    EvidenceKind,
+    Fault,
+    Fork,
+    KillEngine,
+    PauseL1,
+    ReorgL1,
+    Rewind,
+    SilenceReports,
+    WithholdEvidence,
+)
 from nodes.model.ids import Height
 from protos.lockstep.control.v1 import control_pb2 as pb
 
@@ -51,37 +64,74 @@ def host_ready_from_proto(message: pb.WaitReadyResponse) -> HostReady:
 
 def fault_to_proto(node: str, fault: Fault) -> pb.InjectFaultRequest:
     """The request to give one node a fault."""
+    request = pb.InjectFaultRequest(node=node)
     match fault:
         case KillEngine():
-            return pb.InjectFaultRequest(node=node, kill_engine=pb.KillEngine())
+            request.kill_engine.SetInParent()
         case Rewind(height=height):
-            return pb.InjectFaultRequest(node=node, rewind=pb.Rewind(height=height))
+            request.rewind.CopyFrom(pb.Rewind(height=height))
         case WithholdEvidence(kind=kind, blocks=blocks):
-            withhold = pb.WithholdEvidence(kind=kind.value, blocks=blocks)
-            return pb.InjectFaultRequest(node=node, withhold_evidence=withhold)
+            request.withhold_evidence.CopyFrom(pb.WithholdEvidence(kind=kind.value, blocks=blocks))
         case Fork(height=height):
-            return pb.InjectFaultRequest(node=node, fork=pb.Fork(height=height))
+            request.fork.CopyFrom(pb.Fork(height=height))
+        case SilenceReports(on=on):
+            request.silence_reports.CopyFrom(pb.SilenceReports(on=on))
+        case AttestWrong(on=on):
+            request.attest_wrong.CopyFrom(pb.AttestWrong(on=on))
+        case DelayAttestations(delay_ms=delay_ms):
+            request.delay_attestations.CopyFrom(pb.DelayAttestations(delay_ms=delay_ms))
+        case ReorgL1(depth=depth, keep_transactions=keep):
+            request.reorg_l1.CopyFrom(pb.ReorgL1(depth=depth, keep_transactions=keep))
+        case PauseL1(slots=slots):
+            request.pause_l1.CopyFrom(pb.PauseL1(slots=slots))
+        case CrashAt(place=place, count=count):
+            request.crash_at.CopyFrom(pb.CrashAt(place=place, count=count))
+    return request
 
 
 def fault_from_proto(message: pb.InjectFaultRequest) -> tuple[str, Fault]:
-    """The node's name and its fault. Raises InvalidInput for an unknown fault, UnknownName for a kind of evidence."""
+    """The node's name and its fault.
+
+    Raises InvalidInput for an unknown fault or a count of 0, UnknownName for a kind of evidence.
+    """
+    fault: Fault
     match message.WhichOneof("fault"):
         case "kill_engine":
-            return message.node, KillEngine()
+            fault = KillEngine()
         case "rewind":
-            return message.node, Rewind(height=Height(message.rewind.height))
+            fault = Rewind(height=Height(message.rewind.height))
         case "withhold_evidence":
-            return message.node, _withhold_from_proto(message.withhold_evidence)
+            fault = _withhold_from_proto(message.withhold_evidence)
         case "fork":
-            return message.node, Fork(height=Height(message.fork.height))
+            fault = Fork(height=Height(message.fork.height))
+        case "silence_reports":
+            fault = SilenceReports(on=message.silence_reports.on)
+        case "attest_wrong":
+            fault = AttestWrong(on=message.attest_wrong.on)
+        case "delay_attestations":
+            fault = DelayAttestations(delay_ms=message.delay_attestations.delay_ms)
+        case "reorg_l1":
+            depth = _at_least_1(message.reorg_l1.depth, "reorg_l1: depth")
+            fault = ReorgL1(depth=depth, keep_transactions=message.reorg_l1.keep_transactions)
+        case "pause_l1":
+            fault = PauseL1(slots=_at_least_1(message.pause_l1.slots, "pause_l1: slots"))
+        case "crash_at":
+            fault = CrashAt(place=message.crash_at.place, count=_at_least_1(message.crash_at.count, "crash_at: count"))
         case _:
             raise InvalidInput("a fault that this build does not know; the coordinator is of another version")
+    return message.node, fault
 
 
 def _withhold_from_proto(message: pb.WithholdEvidence) -> WithholdEvidence:
     kinds = [kind.value for kind in EvidenceKind]
     if message.kind not in kinds:
         raise UnknownName(kind="evidence", name=message.kind, known=kinds)
-    if message.blocks == 0:
-        raise InvalidInput("withhold_evidence: blocks is 0; at least 1 block must be served without its evidence")
-    return WithholdEvidence(kind=EvidenceKind(message.kind), blocks=message.blocks)
+    return WithholdEvidence(
+        kind=EvidenceKind(message.kind), blocks=_at_least_1(message.blocks, "withhold_evidence: blocks")
+    )
+
+
+def _at_least_1(number: int, what: str) -> int:
+    if number < 1:
+        raise InvalidInput(f"{what} is {number}; it must be at least 1")
+    return number

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import grpc
 
 from nodes.model.errors import InvalidInput, LimitExceeded
-from nodes.model.limits import MAX_BLOCK_HASHES
+from nodes.model.limits import MAX_BLOCK_HASHES, MAX_LEGS_PER_BUNDLE
+from nodes.model.promises import OutcomeEvidence
 from nodes.model.status import Heads, LegFate, RollupStatus
 from nodes.wire.client import Client
 from nodes.wire.rollup_messages import (
@@ -20,6 +21,8 @@ from nodes.wire.rollup_messages import (
     bundle_fates_to_proto,
     heads_from_proto,
     heads_to_proto,
+    outcome_proofs_from_proto,
+    outcome_proofs_to_proto,
     rollup_status_from_proto,
     rollup_status_to_proto,
 )
@@ -46,6 +49,13 @@ class RollupView(Protocol):
 
     async def bundle_fates(self, bundle_hash: bytes) -> Sequence[LegFate]:
         """Every leg of the bundle that this rollup has met; empty where it has met none. Raises Pruned."""
+        ...
+
+    async def outcome_proofs(self, bundle_hash: bytes, leg_index: int) -> Sequence[OutcomeEvidence]:
+        """Fates of one leg with proofs, one for each inclusion that a certificate of this node covers.
+
+        Raises Unavailable where the node builds no certificates, Pruned.
+        """
         ...
 
 
@@ -88,6 +98,15 @@ class RollupServicer(pb_grpc.RollupServicer):
         bundle_hash = hash_of(request.bundle_hash, name="bundle_hash")
         return bundle_fates_to_proto(await self._view.bundle_fates(bundle_hash))
 
+    async def GetOutcomeProof(  # noqa: N802
+        self, request: pb.GetOutcomeProofRequest, _context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> pb.GetOutcomeProofResponse:
+        """Answer the proved fates of one leg."""
+        bundle_hash = hash_of(request.bundle_hash, name="bundle_hash")
+        if request.leg_index >= MAX_LEGS_PER_BUNDLE:
+            raise LimitExceeded(limit="MAX_LEGS_PER_BUNDLE", value=request.leg_index + 1, maximum=MAX_LEGS_PER_BUNDLE)
+        return outcome_proofs_to_proto(await self._view.outcome_proofs(bundle_hash, request.leg_index))
+
 
 class RollupClient(Client):
     """A rollup node somewhere else. Every method raises Unavailable where there is no answer."""
@@ -117,6 +136,12 @@ class RollupClient(Client):
     async def bundle_fates(self, bundle_hash: bytes) -> list[LegFate]:
         """As `RollupView.bundle_fates`."""
         return bundle_fates_from_proto(await self._call("GetBundle", pb.GetBundleRequest(bundle_hash=bundle_hash)))
+
+    async def outcome_proofs(self, bundle_hash: bytes, leg_index: int) -> list[OutcomeEvidence]:
+        """As `RollupView.outcome_proofs`."""
+        request = pb.GetOutcomeProofRequest(bundle_hash=bundle_hash, leg_index=leg_index)
+        answer = await self._call("GetOutcomeProof", request)
+        return outcome_proofs_from_proto(answer, bundle_hash=bundle_hash, leg_index=leg_index)
 
 
 def _check_count(count: int) -> None:

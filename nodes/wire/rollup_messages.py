@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 
-from nodes.model.ids import HASH_BYTES, ChainId, Height, TxHash
+from nodes.model.errors import InvalidInput
+from nodes.model.execution import LegOutcome, Status
+from nodes.model.ids import HASH_BYTES, BundleHash, ChainId, Height, TxHash
+from nodes.model.promises import OutcomeEvidence
 from nodes.model.status import BlockHead, Heads, LegFate, RollupStatus
 from nodes.wire.shapes import column, hash_of
 from protos.lockstep.rollup.v1 import rollup_pb2 as pb
@@ -104,3 +107,42 @@ def bundle_fates_from_proto(message: pb.GetBundleResponse) -> list[LegFate]:
         )
         for leg in message.legs
     ]
+
+
+def outcome_proofs_to_proto(proofs: Sequence[OutcomeEvidence]) -> pb.GetOutcomeProofResponse:
+    """The proved fates of one leg."""
+    return pb.GetOutcomeProofResponse(
+        proofs=[
+            pb.OutcomeProof(
+                height=proof.outcome.height,
+                status=proof.outcome.status,
+                position=proof.position,
+                siblings=proof.siblings,
+                first_height=proof.first_height,
+                last_height=proof.last_height,
+            )
+            for proof in proofs
+        ]
+    )
+
+
+def outcome_proofs_from_proto(
+    message: pb.GetOutcomeProofResponse, *, bundle_hash: bytes, leg_index: int
+) -> list[OutcomeEvidence]:
+    """The proved fates of the leg that was asked for. Raises InvalidInput for an unknown fate or a cut sibling."""
+    known = {int(status): status for status in Status}
+    proofs = []
+    for proof in message.proofs:
+        if proof.status not in known:
+            raise InvalidInput(f"an outcome proof states status {proof.status}; this build knows {sorted(known)}")
+        outcome = LegOutcome(BundleHash(bundle_hash), leg_index, Height(proof.height), known[proof.status])
+        proofs.append(
+            OutcomeEvidence(
+                outcome=outcome,
+                position=proof.position,
+                siblings=tuple([hash_of(sibling, name="sibling") for sibling in proof.siblings]),
+                first_height=Height(proof.first_height),
+                last_height=Height(proof.last_height),
+            )
+        )
+    return proofs

@@ -13,15 +13,25 @@ from nodes.model.limits import MAX_MESSAGE_BYTES
 from nodes.model.sequenced_block import Commitment
 from nodes.telemetry.events import (
     BlockReorged,
+    BundleJudged,
+    CertificateBuilt,
+    CertificateMoved,
     CheckpointWritten,
     CommitmentRaised,
+    EvidenceFound,
     FaultHealed,
     FaultInjected,
+    HeightResolved,
     NodeRecovered,
     NodeStarted,
+    NoticeLogged,
+    ProofMade,
     ReaderStalled,
     ResourcesSampled,
+    SettlementMoved,
+    VerdictIssued,
 )
+from nodes.wire.trace_agglayer import agglayer_event_from_proto
 from protos.lockstep.trace.v1 import trace_pb2 as pb
 
 
@@ -51,7 +61,7 @@ class ExecutedColumns(NamedTuple):
     statuses: bytes
     """`nodes.model.execution.Status`, one byte each."""
     skip_reasons: bytes
-    """`SkipReason`, one byte each, 0 where not skipped."""
+    """`SkipReason` of a skipped leg or `AbortReason` of an aborted one, one byte each; 0 for the others."""
     dropped_hashes: bytes
     drop_reasons: bytes
     """`DropReason`, one byte each."""
@@ -59,6 +69,23 @@ class ExecutedColumns(NamedTuple):
     derived_ns: int
     built_ns: int
     replayed: bool
+
+
+class ResolvedColumns(NamedTuple):
+    """The verdict of one height as one rollup node took it."""
+
+    at_ns: int
+    epoch: int
+    height: int
+    rounds: int
+    block_hash: bytes
+    """The rollup's head after the height."""
+    aborted_hashes: bytes
+    """32 bytes per struck bundle of this rollup."""
+    aborted_reasons: bytes
+    """`AbortReason`, one byte each."""
+    aborted_together: bytes
+    """1 where it was struck together with others, one byte each."""
 
 
 OtherEvent = (
@@ -71,6 +98,14 @@ OtherEvent = (
     | ResourcesSampled
     | FaultInjected
     | FaultHealed
+    | VerdictIssued
+    | NoticeLogged
+    | EvidenceFound
+    | CertificateBuilt
+    | CertificateMoved
+    | ProofMade
+    | SettlementMoved
+    | BundleJudged
 )
 
 
@@ -81,7 +116,7 @@ class Occurrence(NamedTuple):
     event: OtherEvent
 
 
-TraceItem = CutColumns | ExecutedColumns | Occurrence
+TraceItem = CutColumns | ExecutedColumns | ResolvedColumns | Occurrence
 
 
 def read_columns(data: bytes, start: int = 0) -> Iterator[tuple[TraceItem, int]]:
@@ -133,6 +168,12 @@ def _item(record: pb.TraceRecord) -> TraceItem | None:
     if kind == "block_sequenced":
         c = record.block_sequenced
         return CutColumns(record.monotonic_ns, c.height, c.hash, c.submission_hashes, c.payload_bytes, c.payloads)
+    if kind == "height_resolved":
+        r = record.height_resolved
+        return ResolvedColumns(
+            record.monotonic_ns, r.epoch, r.height, r.rounds, r.block_hash, r.aborted_hashes, r.aborted_reasons,
+            r.aborted_together,
+        )  # fmt: skip
     event = _other(record, kind)
     return None if event is None else Occurrence(record.monotonic_ns, event)
 
@@ -164,7 +205,9 @@ def _other(record: pb.TraceRecord, kind: str | None) -> OtherEvent | None:
         return FaultInjected(fault=record.fault_injected.fault, target=record.fault_injected.target)
     if kind == "fault_healed":
         return FaultHealed(fault=record.fault_healed.fault, target=record.fault_healed.target)
-    return None  # written by a newer version
+    event = None if kind is None else agglayer_event_from_proto(record, kind)
+    assert not isinstance(event, HeightResolved)  # has columns
+    return event  # None: written by a newer version
 
 
 def _resources(sample: pb.ResourcesSampled) -> ResourcesSampled:

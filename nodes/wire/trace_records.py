@@ -7,19 +7,24 @@ from collections.abc import Iterator
 
 from nodes.model.bundle import Trailer
 from nodes.model.errors import InvalidInput
-from nodes.model.execution import DroppedLeg, DropReason, Outcome, SkipReason, Status
+from nodes.model.execution import AbortReason, DroppedLeg, DropReason, Outcome, SkipReason, Status
 from nodes.model.ids import HASH_BYTES, BundleHash, SubmissionHash, TxHash
 from nodes.model.sequenced_block import Commitment
 from nodes.telemetry import events
 from nodes.telemetry.events import Event, Stamped
 from nodes.wire.shapes import column, known, parse, same_length
+from nodes.wire.trace_agglayer import agglayer_event_from_proto, put_agglayer_event
 from protos.lockstep.trace.v1 import trace_pb2 as pb
 
 MAX_LENGTH_BYTES = 5
 """Bytes of a length prefix; a record is far below 2**35 bytes."""
 
 _STATUSES = {int(status): status for status in Status}
-_SKIPS: dict[int, SkipReason | None] = {0: None} | {int(reason): reason for reason in SkipReason}
+_REASONS: dict[int, SkipReason | AbortReason | None] = {
+    0: None,
+    **{int(reason): reason for reason in SkipReason},
+    **{int(reason): reason for reason in AbortReason},
+}
 _DROPS = {int(reason): reason for reason in DropReason}
 _LEVELS = {int(level): level for level in Commitment}
 _TRAILER_BYTES = HASH_BYTES + 2
@@ -120,6 +125,8 @@ def _put_event(record: pb.TraceRecord, event: Event) -> None:
             record.fault_injected.CopyFrom(pb.FaultInjected(fault=fault, target=target))
         case events.FaultHealed(fault=fault, target=target):
             record.fault_healed.CopyFrom(pb.FaultHealed(fault=fault, target=target))
+        case _:
+            put_agglayer_event(record, event)
 
 
 def trace_record_from_proto(record: pb.TraceRecord) -> Stamped:
@@ -147,6 +154,9 @@ def _event(record: pb.TraceRecord) -> Event:
         case None:
             raise InvalidInput("an event of a kind that this build does not know; it was written by another version")
         case _:
+            of_agglayer = agglayer_event_from_proto(record, kind)
+            if of_agglayer is not None:
+                return of_agglayer
             # The other kinds have the same fields, by name, as their values.
             message = getattr(record, kind)
             fields = {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
@@ -191,10 +201,10 @@ def _put_block_executed(message: pb.BlockExecuted, event: events.BlockExecuted) 
     message.replayed = event.replayed
     message.SetInParent()
     if event.outcomes:
-        hashes, statuses, skips = zip(*event.outcomes, strict=True)
+        hashes, statuses, outcome_reasons = zip(*event.outcomes, strict=True)
         message.tx_hashes = b"".join(hashes)
         message.statuses = bytes(statuses)
-        message.skip_reasons = bytes([reason or 0 for reason in skips])
+        message.skip_reasons = bytes([reason or 0 for reason in outcome_reasons])
     if event.dropped:
         positions, reasons, dropped_hashes, trailers = zip(*event.dropped, strict=True)
         message.dropped_positions.extend(positions)
@@ -211,7 +221,7 @@ def _block_executed_from_proto(message: pb.BlockExecuted) -> events.BlockExecute
         "outcomes", tx_hashes=len(hashes), statuses=len(message.statuses), skip_reasons=len(message.skip_reasons)
     )
     statuses = known(message.statuses, _STATUSES, name="statuses")
-    skips = known(message.skip_reasons, _SKIPS, name="skip_reasons")
+    reasons = known(message.skip_reasons, _REASONS, name="skip_reasons")
     return events.BlockExecuted(
         height=message.height,
         number=message.number,
@@ -219,7 +229,7 @@ def _block_executed_from_proto(message: pb.BlockExecuted) -> events.BlockExecute
         state_root=message.state_root,
         timestamp_s=message.timestamp_s,
         gas_used=message.gas_used,
-        outcomes=tuple(map(Outcome, map(TxHash, hashes), statuses, skips)),
+        outcomes=tuple(map(Outcome, map(TxHash, hashes), statuses, reasons)),
         dropped=_dropped_from_proto(message),
         received_ns=message.received_ns,
         derived_ns=message.derived_ns,

@@ -10,6 +10,7 @@ from coordinator.launch import LAUNCHERS, LaunchOptions, RunningTestnet, launche
 from coordinator.spec import load_testnet
 from nodes.evm.anvil import find_anvil
 from nodes.model.errors import EngineFailure, InvalidInput, Unavailable, UnknownName
+from nodes.model.faults import CrashAt
 from nodes.model.status import RollupStatus
 from nodes.wire.rollup import RollupClient
 from nodes.wire.sequencer import SequencerClient
@@ -58,6 +59,8 @@ async def test_faults_by_name(tmp_path: Path) -> None:
         await send(running, nonce=0)
         with pytest.raises(InvalidInput, match="kill the experiment"):
             await running.kill("rollup-1")
+        with pytest.raises(InvalidInput, match="kill the experiment"):
+            await running.inject("sequencer", CrashAt(place="sequencer.after_commit", count=1))
         with pytest.raises(UnknownName, match="rollup-3"):
             await running.kill("rollup-3", "engine")
         with pytest.raises(UnknownName, match="prozess"):

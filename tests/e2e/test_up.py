@@ -17,7 +17,7 @@ from rich.console import Console
 
 from coordinator.spec import PlacedContract, parse_scenario, resolve, save_testnet
 from coordinator.stages.up import contract_addresses, new_directory, run_status, run_up
-from nodes.host.process import TRACE_FILE
+from nodes.host.parts import TRACE_FILE
 from nodes.model.errors import InvalidInput
 from nodes.model.ids import Address
 

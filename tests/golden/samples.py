@@ -8,10 +8,24 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
 
+from nodes.model.agglayer import CertificateStatus
 from nodes.model.bundle import Bundle, Leg, Trailer
 from nodes.model.config import HostReady, NodeEndpoint
-from nodes.model.execution import DroppedLeg, DropReason, Outcome, SkipReason, Status
-from nodes.model.faults import EvidenceKind, Fault, Fork, KillEngine, Rewind, WithholdEvidence
+from nodes.model.execution import AbortReason, DroppedLeg, DropReason, LegOutcome, Outcome, SkipReason, Status
+from nodes.model.faults import (
+    AttestWrong,
+    CrashAt,
+    DelayAttestations,
+    EvidenceKind,
+    Fault,
+    Fork,
+    KillEngine,
+    PauseL1,
+    ReorgL1,
+    Rewind,
+    SilenceReports,
+    WithholdEvidence,
+)
 from nodes.model.ids import (
     BundleHash,
     ChainId,
@@ -22,6 +36,7 @@ from nodes.model.ids import (
     TxHash,
     rollup_id_of,
 )
+from nodes.model.promises import OutcomeEvidence
 from nodes.model.sequenced_block import (
     BlockRef,
     BlockSequenced,
@@ -149,6 +164,15 @@ FATES = [
         leg_index=1, height=Height(9), tx_hash=TxHash(filled(4)), fate="skipped", reason="nonce_too_low", block_number=8
     )
 ]
+OUTCOMES = [
+    OutcomeEvidence(
+        outcome=LegOutcome(BundleHash(filled(9)), 1, Height(9), Status.SUCCEEDED),
+        position=3,
+        siblings=(filled(1), filled(2)),
+        first_height=Height(8),
+        last_height=Height(12),
+    )
+]
 HOST_READY = HostReady(
     name="host-0",
     host="10.0.0.7",
@@ -186,6 +210,7 @@ EVENTS: tuple[events.Event, ...] = (
             Outcome(TxHash(filled(1)), Status.SUCCEEDED, None),
             Outcome(TxHash(filled(2)), Status.REVERTED, None),
             Outcome(TxHash(filled(3)), Status.SKIPPED, SkipReason.INSUFFICIENT_BALANCE),
+            Outcome(TxHash(filled(9)), Status.ABORTED, AbortReason.UNMATCHED_MINT),
         ),
         dropped=(
             DroppedLeg(0, DropReason.MALFORMED, TxHash(filled(4)), None),
@@ -211,6 +236,47 @@ EVENTS: tuple[events.Event, ...] = (
     ),
     events.FaultInjected(fault="kill_engine", target="red-0"),
     events.FaultHealed(fault="kill_engine", target="red-0"),
+    events.HeightResolved(
+        epoch=1,
+        height=5,
+        rounds=3,
+        block_hash=filled(6),
+        aborted=(
+            (BundleHash(filled(8)), AbortReason.REVERTED, False),
+            (BundleHash(filled(9)), AbortReason.VOIDED, True),
+        ),
+    ),
+    events.VerdictIssued(epoch=1, height=5, rounds=3, aborted=2, struck_together=1, networks=4),
+    events.NoticeLogged(kind="void", epoch=1, height=5, network_id=2, voided=3),
+    events.EvidenceFound(accused="red", detail="two reports of height 5"),
+    events.CertificateBuilt(
+        network_id=1,
+        certificate_height=2,
+        certificate_id=filled(0xCE),
+        first_height=3,
+        last_height=9,
+        exits=10,
+        imports=2,
+        imported_bundles=(BundleHash(filled(8)), BundleHash(filled(9))),
+    ),
+    events.CertificateMoved(
+        network_id=1,
+        certificate_height=2,
+        certificate_id=filled(0xCE),
+        status=CertificateStatus.IN_ERROR,
+        error="balance underflow",
+        first_height=3,
+        last_height=9,
+    ),
+    events.ProofMade(prover="modelled", certificates=4, exits=40, imports=8, duration_ns=9_000, modelled_ns=8_000),
+    events.SettlementMoved(
+        step="included",
+        tx_hash=filled(0xAA),
+        l1_block=12,
+        gas_used=345_678,
+        certificate_ids=(filled(0xCE), filled(0xCF)),
+    ),
+    events.BundleJudged(ordered=7, refused=2, duration_ns=3_000, bonded_wei=30 * 10**18),
 )
 
 
@@ -280,6 +346,7 @@ def _rollup() -> list[Sample]:
     pb = rollup_pb2
     heads = rollup_messages.heads_to_proto(HEADS)
     fates = rollup_messages.bundle_fates_to_proto(FATES)
+    outcomes = rollup_messages.outcome_proofs_to_proto(OUTCOMES)
     hashes = [filled(1), filled(2)]
     return [
         _raw(pb.GetStatusRequest()),
@@ -300,6 +367,13 @@ def _rollup() -> list[Sample]:
         _raw(pb.GetBundleRequest(bundle_hash=filled(9))),
         _sample(fates, FATES, rollup_messages.bundle_fates_from_proto),
         _raw(fates.legs[0]),
+        _raw(pb.GetOutcomeProofRequest(bundle_hash=filled(9), leg_index=1)),
+        _sample(
+            outcomes,
+            OUTCOMES,
+            lambda m: rollup_messages.outcome_proofs_from_proto(m, bundle_hash=filled(9), leg_index=1),
+        ),
+        _raw(outcomes.proofs[0]),
     ]
 
 
@@ -311,6 +385,12 @@ def _control() -> list[Sample]:
         "rewind": Rewind(height=Height(8)),
         "withhold_evidence": WithholdEvidence(kind=EvidenceKind.SIBLING, blocks=3),
         "fork": Fork(height=Height(9)),
+        "silence_reports": SilenceReports(on=True),
+        "attest_wrong": AttestWrong(on=True),
+        "delay_attestations": DelayAttestations(delay_ms=1_500),
+        "reorg_l1": ReorgL1(depth=2, keep_transactions=True),
+        "pause_l1": PauseL1(slots=5),
+        "crash_at": CrashAt(place="settlement.after_journal", count=2),
     }
     requests = {kind: control_messages.fault_to_proto("node-0", fault) for kind, fault in faults.items()}
     return [

@@ -12,11 +12,15 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
-from tests.golden.samples import FILES, Sample, samples
+from tests.golden import samples, samples_attester, samples_mailbox, samples_promises
+from tests.golden.samples import Sample
 
 FOLDER = Path(__file__).parent / "messages"
 UPDATE = os.environ.get("UPDATE_GOLDEN") == "1"
-SAMPLES = {sample.name: sample for sample in samples()}
+# Certificates, and what is told of them, are in test_golden_agglayer.py.
+PARTS = (samples, samples_mailbox, samples_attester, samples_promises)
+FILES = [file for part in PARTS for file in part.FILES]
+SAMPLES: dict[str, Sample] = {sample.name: sample for part in PARTS for sample in part.samples()}
 
 
 @pytest.fixture(params=list(SAMPLES))

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from nodes.model import limits
-from nodes.model.bundle import Bundle
-from nodes.model.errors import InvalidInput, LimitExceeded, Overloaded, Unavailable, UnknownName
-from nodes.model.ids import HeaderHash, Height, RollupId, hex_of, rollup_id_of
+from nodes.model.bundle import Bundle, Leg
+from nodes.model.errors import EvidenceMissing, InvalidInput, LimitExceeded, Overloaded, Unavailable, UnknownName
+from nodes.model.faults import EvidenceKind, WithholdEvidence
+from nodes.model.ids import NOTICE_ROLLUP_ID, HeaderHash, Height, LegHash, RollupId, hex_of, rollup_id_of
 from nodes.model.sequenced_block import BlockRef, BlockSequenced, Commitment, RolledBack
 from nodes.rules import sequenced_block as blocks
 from nodes.rules.hashes import sha256
@@ -379,6 +380,56 @@ async def test_a_payload_is_never_looked_into(make: MakeNode) -> None:
         reader = Reader(RA)
         await reader.read_until(client, await sequenced_height(client, RA, opaque[-1]))
     assert fates_of({RA: reader}) == {RA: ["unsupported_type", "malformed", "wrong_chain"]}
+
+
+async def test_notices_reach_every_reader_whole_and_with_proof(make: MakeNode) -> None:
+    notices = [b"notice one", b"notice two"]
+    async with serving(make()) as client:
+        await submit(client, pair(0), *[notice(payload) for payload in notices], pair(1))
+        height = await sequenced_height(client, NOTICE_ROLLUP_ID, notices[1])
+        readers = {rollup_id: Reader(rollup_id) for rollup_id in ROLLUPS}
+        for reader in readers.values():
+            await reader.read_until(client, height)
+        own = await blocks_until(client, NOTICE_ROLLUP_ID, height=height)
+    seen = {tuple(at for derived in reader.derived.values() for at in derived.notices) for reader in readers.values()}
+    assert seen == {tuple(notices)}
+    assert [payload for block in own for payload in block.content.payloads] == notices
+    # Their id is no rollup: nobody is touched by a notice.
+    touched = {at for reader in readers.values() for derived in reader.derived.values() for at in derived.touched}
+    assert touched == {RA, RB}
+    assert fates_of(readers)[RA] == ["admitted", "admitted"]
+
+
+async def test_a_notice_is_no_leg_of_a_bundle(make: MakeNode) -> None:
+    legs = (pair().legs[0], Leg(rollup_id=NOTICE_ROLLUP_ID, payload=b"notice", leg_hash=LegHash(b"\x01" * 32)))
+    async with serving(make()) as client:
+        (refused,) = await submit(client, Bundle(version=1, expiry=0, legs=legs))
+        (alone,) = await submit(client, notice(b"notice"))
+        (again,) = await submit(client, notice(b"notice"))
+    assert not refused.accepted
+    assert "notices cannot be legs of a bundle" in refused.reason
+    assert alone.accepted
+    assert again.duplicate
+
+
+async def test_a_reader_stalls_without_the_notices_and_no_reader_is_split(make: MakeNode) -> None:
+    node = make()
+    async with serving(node) as client:
+        await submit(client, notice(b"withheld"))
+        height = await sequenced_height(client, NOTICE_ROLLUP_ID, b"withheld")
+        await node.inject(WithholdEvidence(kind=EvidenceKind.SIBLING, blocks=1))
+        reader = Reader(RB)
+        with pytest.raises(EvidenceMissing):
+            await reader.read_until(client, height)
+        assert reader.head.height == height - 1
+        await reader.read_until(client, height)
+    assert reader.derived[height].notices == (b"withheld",)
+
+
+def notice(payload: bytes) -> Bundle:
+    """A submission under the reserved id."""
+    leg = Leg(rollup_id=NOTICE_ROLLUP_ID, payload=payload, leg_hash=LegHash(b""))
+    return Bundle(version=0, expiry=0, legs=(leg,))
 
 
 def _height(event: object) -> int:

@@ -85,10 +85,10 @@ async def test_every_skip_has_its_reason_and_the_rest_executes(tmp_path: Path) -
     pairs = [pair for pair, _ in cases]
     async with engine_at(tmp_path) as engine:
         block = await engine.build_block(pairs, timestamp_s=NOW_S)
-    assert [outcome.skip_reason for outcome in block.outcomes] == [reason for _, reason in cases]
+    assert [outcome.reason for outcome in block.outcomes] == [reason for _, reason in cases]
     assert [outcome.tx_hash for outcome in block.outcomes] == [tx.tx_hash for _, tx in pairs]
     for outcome in block.outcomes:
-        assert (outcome.status is Status.SKIPPED) == (outcome.skip_reason is not None)
+        assert (outcome.status is Status.SKIPPED) == (outcome.reason is not None)
 
 
 @pytest.mark.parametrize("tx_type", [1, 2])
@@ -99,14 +99,14 @@ async def test_intrinsic_gas_with_an_access_list(tmp_path: Path, tx_type: int) -
     pairs = [signed(0, 0, gas_limit=exact - 1, **fields), signed(0, 0, gas_limit=exact, **fields)]
     async with engine_at(tmp_path) as engine:
         block = await engine.build_block(pairs, timestamp_s=NOW_S)
-    assert [outcome.skip_reason for outcome in block.outcomes] == [SkipReason.INTRINSIC_GAS, None]
+    assert [outcome.reason for outcome in block.outcomes] == [SkipReason.INTRINSIC_GAS, None]
 
 
 async def test_a_list_skipped_whole_makes_an_empty_block(tmp_path: Path) -> None:
     async with engine_at(tmp_path) as engine:
         block = await engine.build_block([signed(0, 1), signed(0, 2)], timestamp_s=NOW_S)
         assert (block.number, block.gas_used) == (1, 0)
-        assert {outcome.skip_reason for outcome in block.outcomes} == {SkipReason.NONCE_TOO_HIGH}
+        assert {outcome.reason for outcome in block.outcomes} == {SkipReason.NONCE_TOO_HIGH}
         assert (await engine.build_block([signed(0, 0)], timestamp_s=NOW_S)).parent_hash == block.hash
 
 

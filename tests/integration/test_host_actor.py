@@ -10,6 +10,7 @@ import pytest
 
 from coordinator.launch.ray_actor import LOG_FILE, HostActor
 from nodes.evm.anvil import find_anvil
+from nodes.host import GRPC, RPC
 from nodes.model.faults import KillEngine
 from nodes.wire.control import ControlClient
 from tests.support.hosts import LOOPBACK, config_of, small_testnet
@@ -21,13 +22,15 @@ class Exited(BaseException):
     """Stands for the end of the process."""
 
 
-async def test_a_reserved_address_is_the_sequencers(tmp_path: Path) -> None:
-    placed = await HostActor().prepare(str(tmp_path / "nodes"), sequencer="sequencer", host=LOOPBACK)
-    again = await HostActor().prepare(str(tmp_path / "nodes"), sequencer="sequencer", host=LOOPBACK)
+async def test_reserved_addresses_are_kept(tmp_path: Path) -> None:
+    wanted = [("sequencer", GRPC), ("l1", RPC)]
+    placed = await HostActor().prepare(str(tmp_path / "nodes"), reserve=wanted, host=LOOPBACK)
+    again = await HostActor().prepare(str(tmp_path / "nodes"), reserve=wanted, host=LOOPBACK)
     assert placed == again
-    assert placed.sequencer_address.startswith(f"{LOOPBACK}:")
-    other = await HostActor().prepare(str(tmp_path / "nodes"), sequencer="", host=LOOPBACK)
-    assert other.sequencer_address == ""
+    assert len(set(placed.reserved)) == 2
+    assert all(address.startswith(f"{LOOPBACK}:") for address in placed.reserved)
+    other = await HostActor().prepare(str(tmp_path / "nodes"), reserve=[], host=LOOPBACK)
+    assert other.reserved == ()
 
 
 async def test_a_host_that_never_was_usable_reports_why_and_stays(tmp_path: Path) -> None:

@@ -6,13 +6,16 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 from nodes.model.config import HostConfig, HostReady
+from nodes.model.errors import Unavailable
+from nodes.model.faults import CrashAt
 from nodes.model.json_form import from_json, to_json
+from nodes.wire.control import ControlClient
 from nodes.wire.rollup import RollupClient
 from nodes.wire.sequencer import SequencerClient
 from tests.support.hosts import address_of, config_of, small_testnet, transfer_bundle, until_executed
@@ -87,6 +90,27 @@ async def test_after_sigkill_the_chain_goes_on_at_the_same_addresses(tmp_path: P
         async with RollupClient(address_of(again, "rollup-1")) as client:
             after = await client.block_hashes(first_number=0, count=10)
     assert list(after[: len(before)]) == list(before)
+
+
+async def test_a_process_dies_at_the_place_it_was_told_and_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
+    testnet = small_testnet()
+    config = config_of(testnet, tmp_path)
+    submission, identity = transfer_bundle(testnet)
+    async with host_process(config, tmp_path) as (process, ready):
+        async with ControlClient(ready.control_address) as control:
+            await control.inject("sequencer", CrashAt(place="sequencer.after_commit", count=1))
+        acknowledged = False
+        with suppress(Unavailable):  # it may die before it takes this, or before it answers
+            async with SequencerClient(address_of(ready, "sequencer")) as sequencer:
+                await sequencer.submit([submission])
+                acknowledged = True
+        assert await asyncio.wait_for(process.wait(), DEADLINE_S) == -signal.SIGKILL
+        assert await gone([node.engine_pid for node in ready.nodes if node.engine_pid])
+    async with host_process(config, tmp_path) as (_, again):
+        if not acknowledged:
+            async with SequencerClient(address_of(again, "sequencer")) as sequencer:
+                await sequencer.submit([submission])
+        assert await until_executed(address_of(again, "rollup-1"), identity) == ["succeeded"]
 
 
 async def test_errors_end_with_a_message_and_a_status(tmp_path: Path) -> None:

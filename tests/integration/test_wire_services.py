@@ -12,6 +12,7 @@ from nodes.model.errors import EngineFailure, InvalidInput, LimitExceeded, Prune
 from nodes.model.faults import EvidenceKind, Fault, Fork, KillEngine, Rewind, WithholdEvidence
 from nodes.model.ids import Height
 from nodes.model.limits import MAX_BLOCK_HASHES
+from nodes.model.promises import OutcomeEvidence
 from nodes.model.status import Heads, LegFate, RollupStatus
 from nodes.telemetry.clock import ManualClock, boot_id
 from nodes.telemetry.events import FaultHealed, ReaderStalled
@@ -22,7 +23,7 @@ from nodes.wire.file_tracer import FileTracer
 from nodes.wire.rollup import RollupClient, RollupServicer, RollupView
 from nodes.wire.trace import TraceClient, TraceServicer
 from nodes.wire.trace_records import read_records
-from tests.golden.samples import FATES, HEADS, HOST_READY, ROLLUP_STATUS, filled
+from tests.golden.samples import FATES, HEADS, HOST_READY, OUTCOMES, ROLLUP_STATUS, filled
 
 HOST = "127.0.0.1"
 HEALED = FaultHealed(fault="pause", target="red-0")
@@ -53,6 +54,11 @@ class FakeRollup:
     async def bundle_fates(self, bundle_hash: bytes) -> Sequence[LegFate]:
         return FATES if bundle_hash == filled(7) else []
 
+    async def outcome_proofs(self, bundle_hash: bytes, leg_index: int) -> Sequence[OutcomeEvidence]:
+        if leg_index != 1:
+            raise Unavailable("red-0 builds no certificates; ask the first node of its rollup")
+        return OUTCOMES if bundle_hash == filled(9) else []
+
 
 async def test_a_rollup_shows_the_same_here_and_there() -> None:
     fake = FakeRollup()
@@ -62,6 +68,12 @@ async def test_a_rollup_shows_the_same_here_and_there() -> None:
             assert await view.status() == ROLLUP_STATUS
             assert await view.bundle_fates(filled(7)) == FATES
             assert await view.bundle_fates(filled(8)) == []
+            assert await view.outcome_proofs(filled(9), 1) == OUTCOMES
+            assert await view.outcome_proofs(filled(8), 1) == []
+            with pytest.raises(Unavailable, match="builds no certificates"):
+                await view.outcome_proofs(filled(9), 0)
+            with pytest.raises(LimitExceeded, match="MAX_LEGS_PER_BUNDLE"):
+                await view.outcome_proofs(filled(9), 255)
             hashes = await view.block_hashes(first_number=14_000, count=MAX_BLOCK_HASHES)
             assert [int.from_bytes(value, "big") for value in hashes] == list(range(14_000, 15_000))
             async with aclosing(client.follow_heads()) as heads:

@@ -127,7 +127,10 @@ def test_no_split_unbundles(submissions: list[Bundle], calls: list[int], block_b
             assert sorted(trailer.leg_index for trailer in trailers) == list(range(count)), "all legs, each once"
             assert wanted not in seen, "within the replay window a bundle is admitted once"
         seen |= set(legs)
-        assert {bundle for derived in at_height.values() for bundle in derived.bundles} == set(legs)
+        bundles = {bundle for derived in at_height.values() for bundle in derived.bundles}
+        assert {bundle.bundle_hash for bundle in bundles} == set(legs)
+        assert len(bundles) == len(legs), "every rollup gives a bundle the same ordinal and the same rollups"
+        assert len({derived.touched for derived in at_height.values()}) == 1, "and all see who is touched"
 
 
 @given(submissions=submissions_of_pool, calls=call_sizes, block_bytes_max=block_sizes)

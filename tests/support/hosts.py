@@ -8,10 +8,9 @@ from pathlib import Path
 
 from coincurve import PrivateKey
 
-from coordinator.launch.plan import HostPlan, host_config
+from coordinator.launch.plan import HostPlan, addresses_of, host_config, plan_one_host, reservations
 from coordinator.launch.running import supervised
 from coordinator.spec import ResolvedTestnet, parse_scenario, resolve
-from coordinator.spec.testnet import SEQUENCER_NAME
 from nodes.host import Host, reserve_address
 from nodes.model.bundle import BUNDLE_VERSION, Bundle, Leg, Trailer
 from nodes.model.config import HostConfig, HostReady
@@ -44,11 +43,15 @@ def small_testnet(rollups: int = 2, *, launcher: str = "inprocess", **changes: o
 
 def config_of(testnet: ResolvedTestnet, directory: Path, *nodes: str, name: str = "host") -> HostConfig:
     """One process with these nodes; all of them where none is named."""
+    reserved = {
+        wanted: reserve_address(directory, wanted.node, host=LOOPBACK, use=wanted.use)
+        for wanted in reservations(testnet, plan_one_host(testnet))
+    }
     return host_config(
         testnet,
         HostPlan(name=name, nodes=nodes or testnet.node_names),
         directory=str(directory),
-        sequencer_address=reserve_address(directory, SEQUENCER_NAME, host=LOOPBACK),
+        addresses=addresses_of(testnet, reserved),
         host=LOOPBACK,
         trace=True,
         engine_path="",

@@ -27,13 +27,15 @@ from nodes.model.sequenced_block import (
     SequencedBlock,
     SequencerEvent,
 )
-from nodes.ports import Sequencer, SequencerStatus, Ticket
+from nodes.ports import Mailbox, Sequencer, SequencerStatus, Ticket
 from nodes.rollup.engine import StartEngine
 from nodes.rollup.node import RollupNode
+from nodes.rollup.safe_heights import Certifier
 from nodes.rules import sequenced_block as blocks
 from nodes.rules.hashes import keccak256, sha256
 from nodes.rules.payload import decode
 from nodes.telemetry.clock import Clock, SystemClock
+from nodes.telemetry.crash import CrashPoint, no_crash
 from nodes.telemetry.events import Event
 from nodes.telemetry.tracer import MemoryTracer
 from tests.support.crafting import CHAIN_ID, ROLLUPS, make_testnet, seal
@@ -148,7 +150,10 @@ class MemoryEngine:
     async def build_block(
         self, transactions: Sequence[tuple[bytes, Transaction]], *, timestamp_s: int
     ) -> ExecutedBlock:
-        """Every transaction with the sender's next nonce succeeds; value 13 reverts; the others are skipped."""
+        """Every transaction with the sender's next nonce succeeds; value 13 reverts; the others are skipped.
+
+        Of several with value 21 in one block, the first succeeds and the others revert. Deposits are never skipped.
+        """
         await asyncio.sleep(0)
         self._check()
         assert transactions
@@ -157,13 +162,16 @@ class MemoryEngine:
             self.kill()
             self._check()
         nonces, hashes, outcomes = dict(parent["nonces"]), [], []
+        contended = False
         for payload, transaction in transactions:
             sender = transaction.sender.hex()
             expected = nonces.get(sender, 0)
-            if transaction.nonce == expected:
+            if transaction.nonce == expected or transaction.tx_type == 0x7E:
                 nonces[sender] = expected + 1
                 hashes.append(payload)
-                status, reason = Status.REVERTED if transaction.value == 13 else Status.SUCCEEDED, None
+                reverts = transaction.value == 13 or (transaction.value == 21 and contended)
+                contended = contended or transaction.value == 21
+                status, reason = Status.REVERTED if reverts else Status.SUCCEEDED, None
             else:
                 status = Status.SKIPPED
                 reason = SkipReason.NONCE_TOO_LOW if transaction.nonce < expected else SkipReason.NONCE_TOO_HIGH
@@ -225,6 +233,8 @@ class MemoryEngine:
                 "receiptsRoot": "0x" + bytes(32).hex(),
                 "timestamp": hex(entry["timestamp_s"]),
             }
+        if method == "eth_getTransactionCount":
+            return hex(self._chain[int(params[1], 16)]["nonces"].get(params[0][2:], 0))
         if method == "eth_getBlockReceipts":
             entry = self._chain[int(params[0], 16)]
             return [_receipt(tx_hash, entry) for tx_hash in entry["transactions"]]
@@ -326,6 +336,9 @@ class Bench:
         testnet: TestnetParams | None = None,
         verify_finality: Callable[[bytes, bytes], bool] = lambda header_hash, proof: True,
         final_level: Commitment = Commitment.FIRM,
+        mailbox: Mailbox | None = None,
+        certifier: Certifier | None = None,
+        crash: CrashPoint = no_crash,
     ) -> None:
         clock = SystemClock()
         self.tracer = WaitableTracer(clock)
@@ -340,6 +353,9 @@ class Bench:
             clock=clock,
             tracer=self.tracer,
             final_level=final_level,
+            mailbox=mailbox,
+            certifier=certifier,
+            crash=crash,
         )
 
     def events(self, kind: type[Event]) -> list[Any]:

@@ -54,12 +54,19 @@ def genesis(params: RollupParams) -> str:
 
 
 def engine_starter(
-    params: RollupParams, directory: Path, *, rewind_window: int, hook: EngineHook = lambda engine: None
+    params: RollupParams,
+    directory: Path,
+    *,
+    rewind_window: int,
+    hook: EngineHook = lambda engine: None,
+    genesis_json: str = "",
 ) -> Callable[[bytes | None], Awaitable[AnvilEngine]]:
     """Starts anvil for a rollup; `hook` sees each engine before the node does."""
 
     async def start(state: bytes | None) -> AnvilEngine:
-        engine = await AnvilEngine.start(find_anvil(), genesis(params), params, directory, rewind_window, state)
+        engine = await AnvilEngine.start(
+            find_anvil(), genesis_json or genesis(params), params, directory, rewind_window, state
+        )
         hook(engine)
         return engine
 

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from tests.support.synthetic_layer import SyntheticLayer, late_stages, layer_document, write_layer_tables
+
 Ints = NDArray[np.int64]
 SECOND_NS = 1_000_000_000
 MS_NS = 1_000_000
@@ -45,6 +47,7 @@ class Synthetic:
     skipped_share: float = 0.0
     dropped_share: float = 0.0
     refused_share: float = 0.0
+    aborted_share: float = 0.0
     lost_bundles: int = 0
     split_bundles: int = 0
     """Bundles of which one leg was dropped and the others succeeded: what must never happen."""
@@ -53,6 +56,8 @@ class Synthetic:
     broken_invariants: tuple[str, ...] = ()
     run: dict[str, Any] = field(default_factory=dict)
     """Replaces keys of run.json."""
+    layer: SyntheticLayer | None = None
+    """None: a testnet without an aggregation layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +81,41 @@ def write_synthetic_run(directory: Path, what: Synthetic | None = None, **change
     (directory / "events").mkdir(parents=True, exist_ok=True)
     life = _live(what, rng)
     events = directory / "events"
-    pq.write_table(_bundles(life), events / "bundles.parquet")
+    pq.write_table(_with_late_stages(_bundles(life), life, what), events / "bundles.parquet")
     pq.write_table(_legs(life, what), events / "legs.parquet")
     pq.write_table(_blocks(life, what), events / "blocks.parquet")
     pq.write_table(_resources(life, what), events / "resources.parquet")
     pq.write_table(_stalls(), events / "stalls.parquet")
-    _write_json(directory / "run.json", _run(what) | what.run)
+    of_layer = {}
+    if what.layer is not None:
+        heights = np.unique(life.height[life.height != NEVER])
+        write_layer_tables(
+            what.layer,
+            events,
+            heights,
+            rollups=what.rollups,
+            zero_ns=ZERO_NS,
+            end_ns=_end_ns(what),
+            interval_ns=what.interval_ms * MS_NS,
+        )
+        of_layer = layer_document(what.layer, what.rollups)
+    _write_json(directory / "run.json", _run(what) | of_layer | what.run)
     _write_json(directory / "testnet.json", {"backend": "lazy", "rollups": what.rollups})
     (directory / "scenario.toml").write_text(_scenario(what), encoding="utf-8")
     _write_json(directory / "overrides.json", [f"load.rate_per_s={what.rate_per_s}"])
     return directory
+
+
+def _end_ns(what: Synthetic) -> int:
+    return ZERO_NS + round(what.duration_s * SECOND_NS)
+
+
+def _with_late_stages(bundles: pa.Table, life: _Life, what: Synthetic) -> pa.Table:
+    if what.layer is not None:
+        stages = late_stages(what.layer, life.executed, life.outcome, zero_ns=ZERO_NS, end_ns=_end_ns(what))
+        for stage, times in stages.items():
+            bundles = bundles.append_column(f"{stage}_ns", _nullable(times))
+    return bundles
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -145,7 +175,7 @@ def _outcomes(what: Synthetic, rng: np.random.Generator, count: int) -> tuple[ND
     outcome = np.full(count, "succeeded", dtype=object)
     draw = rng.random(count)
     low = 0.0
-    for name in ("partly", "reverted", "skipped", "dropped", "refused"):
+    for name in ("partly", "reverted", "skipped", "dropped", "refused", "aborted"):
         share = getattr(what, f"{name}_share")
         outcome[(draw >= low) & (draw < low + share)] = name
         low += share
@@ -153,7 +183,8 @@ def _outcomes(what: Synthetic, rng: np.random.Generator, count: int) -> tuple[ND
     outcome[middle : middle + what.lost_bundles] = "lost"
     if what.interrupted:
         outcome[-count // 10 :] = "unsent"
-    reason = np.select([outcome == "dropped", outcome == "skipped"], ["over_limit", "nonce"], "").astype(object)
+    kinds = [outcome == name for name in ("dropped", "skipped", "aborted")]
+    reason = np.select(kinds, ["over_limit", "nonce", "leg reverted"], "").astype(object)
     split = middle + what.lost_bundles
     outcome[split : split + what.split_bundles] = "dropped"
     reason[split : split + what.split_bundles] = "unbundled"
@@ -201,7 +232,7 @@ def _legs(life: _Life, what: Synthetic) -> pa.Table:
     index = np.tile(np.array([0, 1]), len(kept))
     first, second = _fates(life.outcome[kept], life.reason[kept])
     fate = np.stack([first, second], axis=1).reshape(-1)
-    executed = np.where(np.isin(fate, ("succeeded", "reverted", "skipped")), _last(life, bundle), NEVER)
+    executed = np.where(np.isin(fate, ("succeeded", "reverted", "skipped", "aborted")), _last(life, bundle), NEVER)
     step = np.where(executed == NEVER, NEVER, 1)
     received = np.where(step == 1, life.sequenced[bundle] + 2 * MS_NS, NEVER)
     height = np.where(fate == "missing", NEVER, life.height[bundle])
@@ -236,6 +267,7 @@ def _fates(
         "skipped": "skipped",
         "dropped": "dropped",
         "lost": "missing",
+        "aborted": "aborted",
     }
     first = np.array([same.get(name, "succeeded") for name in outcome], dtype=object)
     second = np.array([same.get(name, "reverted") for name in outcome], dtype=object)
@@ -332,7 +364,7 @@ def _run(what: Synthetic) -> dict[str, Any]:
 
 
 def _when(what: Synthetic) -> dict[str, Any]:
-    end_ns = ZERO_NS + round(what.duration_s * SECOND_NS)
+    end_ns = _end_ns(what)
     return {
         "format": 1,
         "command": "lockstep bench synthetic",
@@ -412,7 +444,7 @@ def _where(what: Synthetic) -> dict[str, Any]:
 
 
 def _invariants(what: Synthetic) -> dict[str, Any]:
-    names = (
+    names: tuple[str, ...] = (
         "no_unbundled",
         "replicas_agree",
         "firm_never_changed",
@@ -420,6 +452,10 @@ def _invariants(what: Synthetic) -> dict[str, Any]:
         "every_accepted_resolved",
         "bundle_order_equal",
     )
+    if what.layer is not None and what.layer.has_verdicts:
+        names += ("no_settled_abort", "verdicts_agree")
+    if what.layer is not None and what.layer.settle:
+        names += ("ranges_contiguous", "settled_blocks_stand")
     return {
         name: {
             "ok": name not in what.broken_invariants,

@@ -12,12 +12,17 @@ from coordinator.collect.node_trace import NodeTrace
 from coordinator.collect.tables import (
     blocks_table,
     bundles_table,
+    certificates_table,
     legs_table,
+    proofs_table,
+    reorgs_table,
     resources_table,
+    settlements_table,
     stalls_table,
+    verdicts_table,
 )
 from coordinator.record import TABLES
-from nodes.model.execution import DroppedLeg, DropReason, Outcome, SkipReason, Status
+from nodes.model.execution import AbortReason, DroppedLeg, DropReason, Outcome, SkipReason, Status
 from nodes.model.ids import SubmissionHash, TxHash
 from nodes.model.sequenced_block import Commitment
 from nodes.rules.hashes import sha256
@@ -35,7 +40,11 @@ from nodes.telemetry.events import (
 )
 from nodes.wire.trace_records import stamped_to_bytes
 
-OK, FAILED, SKIPPED = Status.SUCCEEDED, Status.REVERTED, Status.SKIPPED
+OK, FAILED, SKIPPED, ABORTED = Status.SUCCEEDED, Status.REVERTED, Status.SKIPPED, Status.ABORTED
+REASON_OF: dict[Status, SkipReason | AbortReason] = {
+    SKIPPED: SkipReason.NONCE_TOO_HIGH,
+    ABORTED: AbortReason.UNMATCHED_MINT,
+}
 
 
 def digest(*parts: object) -> bytes:
@@ -70,10 +79,7 @@ def executed(
         state_root=digest("root", height, block),
         timestamp_s=1,
         gas_used=21_000,
-        outcomes=tuple(
-            Outcome(tx_hash, status, SkipReason.NONCE_TOO_HIGH if status is SKIPPED else None)
-            for tx_hash, status in outcomes
-        ),
+        outcomes=tuple(Outcome(tx_hash, status, REASON_OF.get(status)) for tx_hash, status in outcomes),
         dropped=tuple(DroppedLeg(at, reason, tx_hash, None) for at, (tx_hash, reason) in enumerate(dropped)),
         received_ns=10 * height,
         derived_ns=10 * height + 1,
@@ -131,6 +137,25 @@ def test_outcomes_follow_from_the_fates_of_the_legs() -> None:
     assert outcomes(sent(6), first, second, sequencer) == [
         "succeeded", "partly", "reverted", "reverted", "skipped", "partly",
     ]  # fmt: skip
+
+
+def test_what_a_verdict_struck_is_aborted_with_its_reason_and_a_half_struck_bundle_is_partly() -> None:
+    first = trace(
+        "a",
+        (20, executed(1, [(tx(0, 0), OK), (tx(1, 0), OK)])),
+        (25, BlockReorged(from_height=1, to_height=0)),
+        (30, executed(1, [(tx(0, 0), ABORTED), (tx(1, 0), OK)], block="b")),
+    )
+    second = trace("b", (20, executed(1, [(tx(0, 1), ABORTED), (tx(1, 1), ABORTED)])))
+    bundles, sequencer = sent(2), trace("s", (9, cut(1, [0, 1])))
+    legs = leg_fates(bundles, [first, second], {})
+    assert [FATES[code] for code in legs.fate] == ["aborted", "aborted", "succeeded", "aborted"]
+    fates = bundle_fates(bundles, legs, sequencer, offset_ns=0)
+    assert [OUTCOMES[code] for code in fates.outcome] == ["aborted", "partly"]
+    assert [REASONS[code] for code in fates.reason] == ["unmatched_mint", ""]
+    assert fates.executed_ns.tolist() == [30, 30], "the execution that stands is the last one"
+    assert not fates.unbundled.any()
+    assert not first.conflicts
 
 
 def test_bundles_that_were_not_taken_are_refused_or_unsent_and_missing_legs_mean_lost() -> None:
@@ -290,10 +315,16 @@ def test_the_tables_have_the_columns_that_reports_read() -> None:
         "blocks": blocks_table(everyone, {"a": 100}),
         "resources": resources_table(everyone, {"a": 100}),
         "stalls": stalls_table(everyone, {"a": 100}),
+        "reorgs": reorgs_table(everyone, {}),
+        "verdicts": verdicts_table(sequencer, 0),
+        "certificates": certificates_table([], ["a", "b"]),
+        "settlements": settlements_table(sequencer, 0),
+        "proofs": proofs_table(sequencer, 0),
     }
     assert {name: table.schema for name, table in made.items()} == dict(TABLES)
     assert made["bundles"]["outcome"].to_pylist() == ["lost", "refused", "unsent"]
     assert made["bundles"]["accepted_ns"].to_pylist() == [5, None, None]
+    assert made["bundles"]["atomic_safe_ns"].null_count == made["bundles"]["final_ns"].null_count == 3
     assert made["legs"]["rollup"].to_pylist() == ["a", "b"] * 3
     assert made["legs"]["fate"].to_pylist()[:2] == ["succeeded", "missing"]
     assert made["blocks"]["at_ns"].to_pylist() == [9, 120, 20]

@@ -1,27 +1,53 @@
 """Faults: read from a scenario with their targets, and carried out at their times with a recovery that is shown."""
 
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import pytest
 
 from coordinator.faults import FAULTS, Injector, PlannedFault, check_times, injector, plan_faults
-from coordinator.faults.kinds import Kill, Pause
+from coordinator.faults.kinds import (
+    Crash,
+    Kill,
+    Kind,
+    LeaveOut,
+    Pause,
+    ReorgBack,
+    SignWrong,
+    Silence,
+    SlowAttester,
+)
 from coordinator.spec.scenario import FaultTable
 from nodes.model.config import HostReady, NodeEndpoint
 from nodes.model.errors import InvalidScenario, Unavailable, UnknownName
-from nodes.model.faults import Fault
+from nodes.model.faults import (
+    AttestWrong,
+    CrashAt,
+    DelayAttestations,
+    Fault,
+    PauseL1,
+    ReorgL1,
+    SilenceReports,
+)
 from nodes.telemetry.clock import SystemClock
 from nodes.telemetry.events import FaultHealed, FaultInjected
 from nodes.telemetry.tracer import MemoryTracer
 from nodes.wire.control import ClockReading
 
 ROLLUPS = ("rollup-1", "rollup-2", "rollup-3")
+PLAIN_NODES = {"sequencer": ("sequencer",), "rollup": ROLLUPS}
+NODES = {
+    **PLAIN_NODES,
+    "l1": ("l1",),
+    "agglayer": ("agglayer",),
+    "attester": ("attester-1", "attester-2", "attester-3"),
+    "builder": (),
+}
 
 
-def plan(*tables: FaultTable, seed: int = 1) -> tuple[PlannedFault, ...]:
-    return plan_faults(tables, rollup_nodes=ROLLUPS, sequencer="sequencer", seed=seed, source="s.toml")
+def plan(*tables: FaultTable, seed: int = 1, nodes: Mapping[str, Sequence[str]] = NODES) -> tuple[PlannedFault, ...]:
+    return plan_faults(tables, nodes=nodes, seed=seed, source="s.toml")
 
 
 def test_faults_come_in_the_order_of_their_times_with_a_target_each() -> None:
@@ -46,8 +72,24 @@ def test_the_seed_chooses_and_choosing_one_target_does_not_move_another() -> Non
 
 @pytest.mark.parametrize("kind", list(FAULTS))
 def test_every_fault_has_defaults_that_work(kind: str) -> None:
-    (fault,) = plan(FaultTable(at_s=0, kind=kind))
+    needed = {"place": "settlement.after_journal"} if kind == "crash" else {}
+    (fault,) = plan(FaultTable(at_s=0, kind=kind, options=needed))
     assert fault.name == kind
+    assert fault.target in NODES[FAULTS[kind].targets[0]]
+
+
+def test_a_prover_that_is_down_strikes_its_attesters() -> None:
+    some, all_of_them = plan(
+        FaultTable(at_s=0, kind="prover_down", options={"attesters": 2}), FaultTable(at_s=1, kind="prover_down")
+    )
+    assert (some.target, some.struck) == ("agglayer", ("attester-1", "attester-2"))
+    assert all_of_them.struck == NODES["attester"]
+
+
+@pytest.mark.parametrize("kind", ["attest_wrong", "slow_attester", "prover_down", "reorg_l1", "pause_l1"])
+def test_faults_of_nodes_that_a_testnet_lacks_are_refused(kind: str) -> None:
+    with pytest.raises(InvalidScenario, match=f"{kind}.*this testnet has none; it needs an aggregation layer"):
+        plan(FaultTable(at_s=1, kind=kind), nodes=PLAIN_NODES)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +100,8 @@ def test_every_fault_has_defaults_that_work(kind: str) -> None:
         (FaultTable(at_s=1, kind="kill", target="rollup-9"), "did you mean 'rollup-"),
         (FaultTable(at_s=1, kind="pause", options={"for": 1}), "did you mean 'for_s'"),
         (FaultTable(at_s=1, kind="kill", options={"what": "cable"}), "must be one of process, engine"),
+        (FaultTable(at_s=1, kind="kill", target="l1", options={"what": "engine"}), "l1 has no engine that could be"),
+        (FaultTable(at_s=1, kind="crash"), "place is missing"),
     ],
 )
 def test_faults_that_make_no_sense_are_refused_with_a_hint(table: FaultTable, message: str) -> None:
@@ -141,6 +185,89 @@ async def test_a_target_that_does_not_recover_is_recorded_with_the_reason() -> N
     (record,) = injector.records
     assert record.healed_ns is None
     assert "did not recover" in record.problem
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "kind", "injected"),
+    [
+        (
+            "silence_reports", "rollup-1", Silence(for_s=0.01),
+            [SilenceReports(on=True), SilenceReports(on=False)],
+        ),
+        ("attest_wrong", "attester-1", SignWrong(for_s=0.01), [AttestWrong(on=True), AttestWrong(on=False)]),
+        (
+            "slow_attester", "attester-1", SlowAttester(delay_ms=70, for_s=0.01),
+            [DelayAttestations(delay_ms=70), DelayAttestations(delay_ms=0)],
+        ),
+        ("reorg_l1", "l1", ReorgBack(depth=2), [ReorgL1(depth=2, keep_transactions=True)]),
+        ("pause_l1", "l1", LeaveOut(slots=3), [PauseL1(slots=3)]),
+    ],
+)  # fmt: skip
+async def test_what_is_done_for_a_while_is_undone(name: str, target: str, kind: Kind, injected: list[Fault]) -> None:
+    clock, testnet = SystemClock(), Testnet(recovers=True)
+    fault = PlannedFault(at_s=0, name=name, target=target, kind=kind)
+    made = Injector(
+        [fault], testnet, sequenced_height=testnet.sequenced_height, clock=clock, tracer=MemoryTracer(clock)
+    )
+    await made.run(start_ns=clock.monotonic_ns())
+    assert testnet.done == [*[("inject", target, fault) for fault in injected], ("recovered", target)]
+    assert made.records[0].healed_ns is not None
+
+
+class RestartedControl:
+    """The control service of a process that dies when it is told where, and comes back with another pid."""
+
+    pids: ClassVar[list[int]] = []
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    async def __aenter__(self) -> "RestartedControl":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def wait_ready(self, *, timeout_s: float) -> HostReady:
+        pid = self.pids.pop(0)
+        if not pid:
+            raise Unavailable("it is down")
+        return HostReady(name="host-agglayer", host="127.0.0.1", pid=pid, control_address=self.address)
+
+
+class Crashing(Testnet):
+    def host_of(self, node: str) -> HostReady:
+        return HostReady(name="host-agglayer", host="127.0.0.1", pid=7, control_address="127.0.0.1:1")
+
+
+async def test_a_crash_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(injector, "ControlClient", RestartedControl)
+    monkeypatch.setattr(injector, "POLL_S", 0.001)
+    monkeypatch.setattr(RestartedControl, "pids", [7, 7, 7, 0, 8])
+    clock, testnet = SystemClock(), Crashing(recovers=True)
+    fault = PlannedFault(at_s=0, name="crash", target="agglayer", kind=Crash(place="settlement.after_send", count=2))
+    made = Injector(
+        [fault], testnet, sequenced_height=testnet.sequenced_height, clock=clock, tracer=MemoryTracer(clock)
+    )
+    await made.run(start_ns=clock.monotonic_ns())
+    assert testnet.done == [
+        ("inject", "agglayer", CrashAt(place="settlement.after_send", count=2)),
+        ("recovered", "agglayer"),
+    ]
+    assert RestartedControl.pids == []
+
+
+async def test_a_place_that_is_never_reached_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(injector, "ControlClient", RestartedControl)
+    monkeypatch.setattr(injector, "CRASH_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(RestartedControl, "pids", [7] * 10_000)
+    clock, testnet = SystemClock(), Crashing(recovers=True)
+    fault = PlannedFault(at_s=0, name="crash", target="agglayer", kind=Crash(place="nowhere"))
+    made = Injector(
+        [fault], testnet, sequenced_height=testnet.sequenced_height, clock=clock, tracer=MemoryTracer(clock)
+    )
+    await made.run(start_ns=clock.monotonic_ns())
+    assert "did not come to nowhere 1 times" in made.records[0].problem
 
 
 class ElsewhereControl:

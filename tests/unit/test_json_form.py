@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from coordinator.spec import parse_scenario, resolve
 from nodes.model.config import HostConfig
 from nodes.model.errors import InvalidInput
 from nodes.model.ids import Address
 from nodes.model.json_form import from_json, to_json
-from tests.support.hosts import config_of, small_testnet
+from tests.support.hosts import config_of
 
 
 class Colour(IntEnum):
@@ -42,8 +43,10 @@ def test_values_come_back_equal() -> None:
     assert from_json(Outer, document) == VALUE
 
 
-def test_a_host_config_comes_back_equal(tmp_path: Any) -> None:
-    config = config_of(small_testnet(), tmp_path)
+@pytest.mark.parametrize("atomicity", ["inclusion", "agglayer", "bond"])
+def test_a_host_config_comes_back_equal(tmp_path: Any, atomicity: str) -> None:
+    text = f'[scenario]\nname = "small"\n[testnet]\nrollups = 2\natomicity = "{atomicity}"\n'
+    config = config_of(resolve(parse_scenario(text, source="small.toml")), tmp_path)
     assert from_json(HostConfig, json.loads(json.dumps(to_json(config)))) == config
 
 

@@ -15,6 +15,7 @@ from benchmarks.report import ALL_FORMATS, print_report, write_report
 from benchmarks.report.style import PALETTE
 from benchmarks.report.tables import latex
 from benchmarks.report.terminal import report_text
+from tests.support.synthetic_layer import SyntheticLayer
 from tests.support.synthetic_run import SECOND_NS, ZERO_NS, write_synthetic_run
 
 FAULT = {
@@ -38,6 +39,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "interrupted": {"interrupted": True},
     "nothing completed": {"dropped_share": 1.0},
     "nothing due": {"rate_per_s": 0.01},
+    "agglayer": {"aborted_share": 0.05, "layer": SyntheticLayer(refused=1, deep_reorgs=1)},
+    "bond": {"partly_share": 0.05, "layer": SyntheticLayer(mode="bond", prover="modelled", made_units=9)},
+    "nothing safe": {"duration_s": 8, "layer": SyntheticLayer(never_safe=10**6, unsettled_from_s=-1.0)},
     "many nodes": {"rollups": 40, "duration_s": 6, "warmup_s": 1, "cooldown_s": 1},
     "bare": {"run": {"engine_bound": None, "generator": {}, "hosts": [], "versions": {}, "machine": {}}},
 }

@@ -17,7 +17,7 @@ def scenario(name: str) -> Scenario:
 @pytest.mark.parametrize("name", sorted(builtin_scenarios()))
 def test_a_scenario_is_valid_and_explains_itself(name: str) -> None:
     loaded = scenario(name)
-    assert loaded.name == name
+    assert loaded.name == name.rpartition("/")[2]
     assert loaded.about.description
     assert loaded.text.startswith("# ")
     assert loaded.load.warmup_s + loaded.load.cooldown_s < loaded.load.duration_s

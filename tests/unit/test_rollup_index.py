@@ -27,6 +27,8 @@ from nodes.rollup.index import ChainIndex
 from nodes.rollup.journal import Journal
 from nodes.rollup.key_table import KeyTail, entry_count, heights_in_segment, newest_first
 from nodes.rollup.records import (
+    NOTHING_EXECUTED,
+    Execution,
     HeightRecord,
     IndexedBlock,
     block_of,
@@ -99,6 +101,7 @@ def record(
         admitted=tuple(AdmittedLeg(payload, transaction, at) for at, (payload, transaction) in enumerate(legs)),
         dropped=tuple(dropped),
         bundles=(),
+        touched=(),
     )
     wanted = list(statuses) or [Status.SUCCEEDED] * len(legs)
     outcomes = tuple(
@@ -117,7 +120,8 @@ def record(
         logs_bloom=bytes(256),
         outcomes=outcomes,
     )
-    block = block_of(Height(height), executed, derived) if legs else None
+    execution = Execution(block=executed if legs else None, transactions=legs, outcomes=outcomes)
+    block = block_of(Height(height), executed, legs) if legs else None
     return HeightRecord(
         height=Height(height),
         header_hash=sha256(b"header %d" % height),
@@ -125,7 +129,7 @@ def record(
         number=number,
         hash=block_hash,
         block=block,
-        left_out=pack_left_out(outcomes, derived),
+        left_out=pack_left_out(execution, derived),
         level=Commitment.FIRM,
     ), bundle_keys(derived)
 
@@ -378,6 +382,6 @@ def test_segments_of_crowded_keys_are_still_searched_right() -> None:
 
 def test_trailer_counts_are_kept() -> None:
     entry = DroppedLeg(7, DropReason.STRAY_LEG, TxHash(bytes(32)), Trailer(TxHash(b"\x05" * 32), 3, 9))  # type: ignore[arg-type]
-    derived = Derived(height=Height(1), timestamp_s=0, admitted=(), dropped=(entry,), bundles=())
-    (kept,) = unpack_left_out(pack_left_out((), derived))
+    derived = Derived(height=Height(1), timestamp_s=0, admitted=(), dropped=(entry,), bundles=(), touched=())
+    (kept,) = unpack_left_out(pack_left_out(NOTHING_EXECUTED, derived))
     assert (kept.trailer, kept.position, kept.reason) == (entry.trailer, 7, DropReason.STRAY_LEG)

@@ -8,7 +8,7 @@ import pytest
 from nodes.model.bundle import Row, RowLeg, Trailer
 from nodes.model.errors import EvidenceMissing, InvalidBlock
 from nodes.model.execution import Derived, DropReason
-from nodes.model.ids import BundleHash, Height, RollupId
+from nodes.model.ids import NOTICE_ROLLUP_ID, BundleHash, Height, RollupId
 from nodes.model.sequenced_block import NO_ITEMS, FilteredBlock, RollupContent, SiblingEvidence
 from nodes.rules import sequenced_block as blocks
 from nodes.rules.bundle import bundle_hash, decode_row, encode_row
@@ -32,6 +32,33 @@ def test_a_complete_bundle_is_admitted_on_both_rollups() -> None:
     derived = Chain().step([bundle(PAIR)])
     assert (admitted(derived[RA]), admitted(derived[RB]), admitted(derived[RC])) == (1, 1, 0)
     assert derived[RA].bundles == derived[RB].bundles != ()
+
+
+def test_a_height_names_who_is_touched_and_each_bundles_ordinal_and_rollups() -> None:
+    derived = Chain().step([bundle(PAIR), plain(LegPlan(chain=C)), bundle((LegPlan(chain=B, key=1), LegPlan(chain=A)))])
+    assert {entry.touched for entry in derived.values()} == {(RA, RB, RC)}
+    assert [(entry.ordinal, entry.rollup_ids) for entry in derived[RA].bundles] == [(0, (RA, RB)), (1, (RB, RA))]
+    assert derived[RC].bundles == ()
+
+
+def test_notices_are_read_by_everybody_in_order_and_touch_nobody() -> None:
+    contents = dict(blocks.place([bundle(PAIR)]))
+    contents[NOTICE_ROLLUP_ID] = RollupContent(payloads=(b"first", b"", b"third"), rows=())
+    derived = Chain().step(contents=contents)
+    assert {entry.notices for entry in derived.values()} == {(b"first", b"", b"third")}
+    assert {entry.touched for entry in derived.values()} == {(RA, RB)}
+
+
+def test_a_withheld_notice_is_missing_and_never_read_as_absent() -> None:
+    contents = {NOTICE_ROLLUP_ID: RollupContent(payloads=(b"first", b"second"), rows=())}
+
+    def without_payloads(block: FilteredBlock) -> FilteredBlock:
+        return replace(block, siblings=tuple(replace(sibling, payloads=NO_ITEMS) for sibling in block.siblings))
+
+    with pytest.raises(EvidenceMissing):
+        Chain().step(contents=contents, tamper=without_payloads)
+    with pytest.raises(EvidenceMissing):
+        Chain().step(contents=contents, tamper=lambda block: replace(block, siblings=()))
 
 
 def test_a_plain_transaction_travels_alone() -> None:

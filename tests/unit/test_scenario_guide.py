@@ -9,6 +9,7 @@ from coordinator.faults import FAULTS
 from coordinator.spec.reader import TABLES
 from coordinator.spec.scenario import ContractTable, FaultTable
 from coordinator.workload.table import WORKLOADS
+from nodes.agglayer.provers import PROVERS
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "scenarios.md").read_text(encoding="utf-8")
 KINDS = [
@@ -16,6 +17,7 @@ KINDS = [
     FaultTable,
     *(kind.options_type for kind in WORKLOADS.values()),
     *(kind.options_type for kind in FAULTS.values()),
+    *(prover.config_type for prover in PROVERS.values()),
 ]
 
 
@@ -26,5 +28,5 @@ def test_every_key_is_explained(kind: type) -> None:
 
 
 def test_every_kind_of_workload_and_fault_and_every_key_of_a_contract_is_named() -> None:
-    assert all(f"`{name}`" in GUIDE for name in (*WORKLOADS, *FAULTS))
+    assert all(f"`{name}`" in GUIDE for name in (*WORKLOADS, *FAULTS, *PROVERS))
     assert all(field.name in GUIDE for field in fields(ContractTable))

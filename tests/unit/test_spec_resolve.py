@@ -8,6 +8,7 @@ import pytest
 
 from coordinator.spec import Scenario, load_testnet, parse_scenario, resolve, save_testnet
 from coordinator.spec.keys import address_of_key, dev_key
+from coordinator.spec.testnet import Addresses
 from nodes.evm.genesis import PREDEPLOYED
 from nodes.model.errors import InvalidInput, InvalidScenario
 from nodes.model.ids import rollup_id_of
@@ -38,8 +39,9 @@ def test_ids_names_and_parameters() -> None:
         *("rollup-1", "rollup-1-replica-2", "rollup-2", "rollup-2-replica-2", "rollup-3", "rollup-3-replica-2"),
     )
     assert testnet.params.rollups == tuple(rollup.params for rollup in testnet.rollups)
-    configs = testnet.rollup_configs("127.0.0.1:5")
-    assert [config.name for config in configs] == list(testnet.node_names[1:])
+    configs = testnet.rollup_configs(Addresses(sequencer="127.0.0.1:5"))
+    assert [config.name for config in configs] == list(testnet.rollup_node_names) == list(testnet.node_names[1:])
+    assert {config.agglayer for config in configs} == {None}
     assert {config.sequencer_endpoints for config in configs} == {("127.0.0.1:5",)}
     document = json.loads(testnet.rollups[1].genesis)
     assert document["config"]["chainId"] == 7002

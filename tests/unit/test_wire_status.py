@@ -7,9 +7,11 @@ import pytest
 
 from nodes.model import errors
 from nodes.model.errors import (
+    CertificateRefused,
     InvalidInput,
     LimitExceeded,
     Overloaded,
+    ProofFailed,
     RpcError,
     TestbedError,
     Unavailable,
@@ -27,6 +29,8 @@ from nodes.wire.status import (
 )
 
 MADE = {
+    CertificateRefused: CertificateRefused("height is 7, expected 3", kind="INVALID_DATA"),
+    ProofFailed: ProofFailed("network 1: an exit exceeds the balance", item=2),
     LimitExceeded: LimitExceeded(limit="MAX_LEGS_PER_BUNDLE", value=300, maximum=255),
     UnknownName: UnknownName(kind="rollup", name="rde", known=["red", "blue"]),
     Overloaded: Overloaded("the mempool is full", retry_after_ms=40),

@@ -13,8 +13,17 @@ from hypothesis import strategies as st
 
 from nodes.model.errors import InvalidInput, TestbedError
 from nodes.telemetry.clock import ManualClock
-from nodes.telemetry.events import BlockExecuted, CheckpointWritten, FaultHealed, ReaderStalled
+from nodes.telemetry.events import (
+    BlockExecuted,
+    BlockSequenced,
+    CertificateMoved,
+    CheckpointWritten,
+    FaultHealed,
+    HeightResolved,
+    ReaderStalled,
+)
 from nodes.wire.file_tracer import FileTracer
+from nodes.wire.trace_columns import CutColumns, ExecutedColumns, Occurrence, ResolvedColumns, read_columns
 from nodes.wire.trace_records import (
     encode_length,
     read_records,
@@ -75,8 +84,8 @@ def test_any_bytes_are_records_or_an_invalid_input(data: bytes) -> None:
     [
         ("tx_hashes", b"short", "tx_hashes"),
         ("statuses", b"\x01", "differ in length"),
-        ("statuses", b"\x01\x00\x09", "statuses holds 9"),
-        ("skip_reasons", b"\x00\x00\x63", "skip_reasons holds 99"),
+        ("statuses", b"\x01\x00\x09\x00", "statuses holds 9"),
+        ("skip_reasons", b"\x00\x00\x63\x00", "skip_reasons holds 99"),
         ("drop_reasons", b"\x00\x01", "drop_reasons holds 0"),
         ("drop_reasons", b"\x01", "differ in length"),
         ("dropped_trailers", b"short", "dropped_trailers"),
@@ -88,6 +97,53 @@ def test_columns_that_do_not_fit_are_refused(field: str, value: bytes, named: st
     setattr(record.block_executed, field, value)
     with pytest.raises(InvalidInput, match=named):
         trace_record_from_proto(record)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("aborted_hashes", bytes(32), "differ in length"),
+        ("aborted_hashes", bytes(33), "aborted_hashes"),
+        ("aborted_reasons", b"\x21\x01", "aborted_reasons holds 1"),
+        ("aborted_together", b"\x00\x02", "aborted_together holds 2"),
+    ],
+)
+def test_verdict_columns_that_do_not_fit_are_refused(field: str, value: bytes, named: str) -> None:
+    (event,) = [event for event in EVENTS if isinstance(event, HeightResolved)]
+    record = trace_record_to_proto(stamped(event))
+    setattr(record.height_resolved, field, value)
+    with pytest.raises(InvalidInput, match=named):
+        trace_record_from_proto(record)
+
+
+def test_a_certificate_of_an_unknown_status_is_refused() -> None:
+    (event,) = [event for event in EVENTS if isinstance(event, CertificateMoved)]
+    record = trace_record_to_proto(stamped(event))
+    record.certificate_moved.status = 9
+    with pytest.raises(InvalidInput, match="certificate status holds 9"):
+        trace_record_from_proto(record)
+
+
+def test_columns_tell_of_every_event() -> None:
+    """What has no columns of its own is the event itself."""
+    items = [item for item, _ in read_columns(ALL)]
+    assert [end for _, end in read_columns(ALL)] == _ends()
+    for event, item in zip(EVENTS, items, strict=True):
+        match event:
+            case HeightResolved():
+                assert isinstance(item, ResolvedColumns)
+                assert (item.epoch, item.height, item.rounds) == (event.epoch, event.height, event.rounds)
+                assert item.aborted_hashes == b"".join(bundle for bundle, _, _ in event.aborted)
+                assert item.aborted_reasons == bytes(reason for _, reason, _ in event.aborted)
+                assert item.aborted_together == bytes([0, 1])
+            case BlockExecuted():
+                assert isinstance(item, ExecutedColumns)
+                assert item.skip_reasons == bytes(outcome.reason or 0 for outcome in event.outcomes)
+            case BlockSequenced():
+                assert isinstance(item, CutColumns)
+            case _:
+                assert isinstance(item, Occurrence)
+                assert item.event == event
 
 
 def test_an_unknown_kind_of_event_is_refused() -> None:

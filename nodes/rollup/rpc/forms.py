@@ -10,9 +10,11 @@ from typing import Any
 from nodes.model.errors import EngineFailure
 from nodes.model.execution import Status, Transaction
 from nodes.model.ids import hex_of
+from nodes.rollup.deposits import fields_of_deposit
 from nodes.rollup.records import IndexedBlock
 from nodes.rules import rlp
 from nodes.rules.hashes import keccak256
+from nodes.rules.verdict import DEPOSIT_TYPE
 
 Json = dict[str, Any]
 
@@ -87,7 +89,7 @@ def transaction_json(payload: bytes, transaction: Transaction, block: IndexedBlo
     fee, tip = transaction.max_fee_per_gas, transaction.max_priority_fee_per_gas
     form: Json = {
         "type": hex(transaction.tx_type),
-        "chainId": hex(transaction.chain_id),
+        **({} if transaction.tx_type == DEPOSIT_TYPE else {"chainId": hex(transaction.chain_id)}),
         "nonce": hex(transaction.nonce),
         "gas": hex(transaction.gas_limit),
         "to": hex_of(transaction.to) if transaction.to else None,
@@ -103,12 +105,23 @@ def transaction_json(payload: bytes, transaction: Transaction, block: IndexedBlo
     }
     if transaction.tx_type == 2:
         form["maxFeePerGas"], form["maxPriorityFeePerGas"] = hex(fee), hex(tip)
+    if transaction.tx_type == DEPOSIT_TYPE:
+        return form | _deposit_json(payload)
     return form | _signature_json(payload, transaction.tx_type)
 
 
 def effective_gas_price(transaction: Transaction) -> int:
     """Wei per gas that the sender pays; the base fee is 0, so it is the tip, which never exceeds the maximum."""
     return min(transaction.max_fee_per_gas, transaction.max_priority_fee_per_gas)
+
+
+def _deposit_json(payload: bytes) -> Json:
+    """What only a deposit has, under op-geth's names. It has no signature; its zeros stand in their place."""
+    deposit = fields_of_deposit(payload)
+    form: Json = {"sourceHash": hex_of(deposit.source_hash), "isSystemTx": deposit.is_system}
+    if deposit.mint_wei:
+        form["mint"] = hex(deposit.mint_wei)
+    return form | {"v": "0x0", "r": "0x0", "s": "0x0"}
 
 
 def _signature_json(payload: bytes, tx_type: int) -> Json:

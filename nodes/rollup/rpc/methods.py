@@ -64,6 +64,7 @@ def build_methods(node: NodeView, sequencer: Sequencer, clock: Clock) -> tuple[M
         "eth_call": state.call,
         "eth_estimateGas": state.estimate_gas,
         "eth_createAccessList": state.access_list,
+        "eth_simulateV1": state.simulate,
         "debug_traceTransaction": state.trace,
         "eth_getLogs": search.get_logs,
         "eth_newFilter": filters.new_log_filter,

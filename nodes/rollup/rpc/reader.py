@@ -14,6 +14,7 @@ from typing import Any
 from nodes.model.errors import EngineFailure, Overloaded, Pruned, RpcError
 from nodes.model.execution import Transaction
 from nodes.model.ids import hex_of
+from nodes.rollup.deposits import decode_deposit
 from nodes.rollup.records import IndexedBlock
 from nodes.rollup.rpc.errors import SERVER_ERROR, RpcFault, fault_of_engine
 from nodes.rollup.rpc.forms import Json
@@ -21,6 +22,7 @@ from nodes.rollup.rpc.headers import checked_header, rebuilt_header
 from nodes.rollup.rpc.params import BlockReference
 from nodes.rollup.rpc.view import NodeView
 from nodes.rules.payload import decode
+from nodes.rules.verdict import DEPOSIT_TYPE
 
 READS_AT_ONCE = 8
 """Engine reads under way; the engine has one more core to itself at best, and building blocks comes first."""
@@ -90,6 +92,8 @@ class ChainReader:
 
     def transaction(self, payload: bytes) -> Transaction:
         """What one executed or accepted payload says."""
+        if payload[0] == DEPOSIT_TYPE:
+            return decode_deposit(payload, self._node.chain_id)
         transaction = decode(payload, self._node.chain_id)
         assert isinstance(transaction, Transaction), "what was executed was accepted"
         return transaction

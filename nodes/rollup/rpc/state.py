@@ -1,13 +1,13 @@
-"""State and calls: balances, code, storage, nonces, proofs, eth_call, gas estimates, traces of transactions."""
+"""State and calls: balances, code, storage, nonces, proofs, calls and simulations, gas estimates, traces."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from nodes.model.ids import hex_of
 from nodes.rollup.pending import next_nonce
-from nodes.rollup.rpc.errors import SERVER_ERROR, RpcFault, invalid_params
+from nodes.rollup.rpc.errors import LIMIT_EXCEEDED, SERVER_ERROR, RpcFault, invalid_params
 from nodes.rollup.rpc.forms import Json
-from nodes.rollup.rpc.params import BlockReference, Params, address_text, call_object, storage_slot
+from nodes.rollup.rpc.params import BlockReference, Params, address_text, call_object, quantity, storage_slot
 from nodes.rollup.rpc.reader import ChainReader
 from nodes.rollup.rpc.view import NodeView
 
@@ -16,6 +16,14 @@ TRACERS = ("callTracer", "prestateTracer", "4byteTracer", "noopTracer")
 """Built into the engine. A tracer in a script language could run for ever, so none is passed on."""
 _TRACE_OPTIONS = ("tracer", "tracerConfig", "timeout")
 _OVERRIDE_FIELDS = ("balance", "nonce", "code", "state", "stateDiff", "movePrecompileToAddress")
+MAX_SIMULATED_BLOCKS = 16
+MAX_SIMULATED_CALLS = 4_096
+"""Of all blocks of one simulation."""
+MAX_SIMULATED_LEGS = 256
+"""Gas of a whole simulation, in transactions of the largest gas limit: what loops for ever ends within seconds."""
+_SIMULATION_FIELDS = ("blockStateCalls", "validation", "traceTransfers", "returnFullTransactions")
+_BLOCK_FIELDS = ("calls", "stateOverrides", "blockOverrides")
+_BLOCK_OVERRIDES = ("number", "time", "gasLimit", "feeRecipient", "prevRandao", "baseFeePerGas", "blobBaseFee")
 
 
 class StateMethods:
@@ -85,6 +93,16 @@ class StateMethods:
         call, block, overrides = self._call_params(params)
         return await self._reader.state("eth_createAccessList", [call], block, overrides)
 
+    async def simulate(self, params: Params) -> Any:
+        """eth_simulateV1: calls one after the other on the state after a block. The engine checks no nonces in it.
+
+        Source: https://github.com/ethereum/execution-apis (eth_simulateV1).
+        """
+        payload, block = params.take("simulation"), params.block("block")
+        params.end()
+        checked = simulation_object(payload, gas_cap=self._node.params.leg_gas_cap)
+        return await self._reader.state("eth_simulateV1", [checked], block)
+
     def _call_params(self, params: Params) -> tuple[Json, BlockReference, list[Json]]:
         call = call_object(params.take("call"), gas_cap=self._node.params.leg_gas_cap)
         block = params.block("block")
@@ -115,6 +133,52 @@ class StateMethods:
         if fate is None or not fate.executed:
             raise RpcFault(SERVER_ERROR, f"transaction {hex_of(tx_hash)} not found: it is in no block")
         return await self._reader.trace(tx_hash, dict(options))
+
+
+def simulation_object(value: Any, *, gas_cap: int) -> Json:
+    """A simulation for the engine with every call checked, and with blocks, calls and gas bounded. Raises RpcFault."""
+    if not isinstance(value, Mapping) or any(name not in _SIMULATION_FIELDS for name in value):
+        raise invalid_params(f"a simulation is an object with fields of {', '.join(_SIMULATION_FIELDS)}")
+    blocks = value.get("blockStateCalls")
+    if not isinstance(blocks, list) or not 1 <= len(blocks) <= MAX_SIMULATED_BLOCKS:
+        raise invalid_params(
+            f"blockStateCalls must be a list of 1 to {MAX_SIMULATED_BLOCKS} blocks (MAX_SIMULATED_BLOCKS)"
+        )
+    checked = [_simulated_block(block, gas_cap=gas_cap) for block in blocks]
+    calls = [call for block in checked for call in block["calls"]]
+    gas = sum(int(call["gas"], 16) for call in calls)
+    if len(calls) > MAX_SIMULATED_CALLS:
+        text = f"MAX_SIMULATED_CALLS is {MAX_SIMULATED_CALLS:,}, but {len(calls):,} were given"
+        raise RpcFault(LIMIT_EXCEEDED, text)
+    if gas > MAX_SIMULATED_LEGS * gas_cap:
+        text = f"the calls may use {gas:,} gas, but all together {MAX_SIMULATED_LEGS * gas_cap:,}: state lower limits"
+        raise RpcFault(LIMIT_EXCEEDED, text)
+    flags = {name: field for name, field in value.items() if name != "blockStateCalls"}
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise invalid_params(f"{name} must be true or false")
+    return {"blockStateCalls": checked, **flags}
+
+
+def _simulated_block(block: Any, *, gas_cap: int) -> Json:
+    if not isinstance(block, Mapping) or any(name not in _BLOCK_FIELDS for name in block):
+        raise invalid_params(f"a simulated block is an object with fields of {', '.join(_BLOCK_FIELDS)}")
+    calls, overrides, header = (block.get(name) for name in _BLOCK_FIELDS)
+    if not isinstance(calls, list):
+        raise invalid_params("calls of a simulated block must be a list")
+    checked: Json = {"calls": [call_object(call, gas_cap=gas_cap) for call in calls]}
+    if overrides is not None:
+        if not isinstance(overrides, Mapping):
+            raise invalid_params("stateOverrides must be an object of address to what is overridden")
+        checked["stateOverrides"] = _overrides(overrides)
+    if header is not None:
+        if not isinstance(header, Mapping) or any(name not in _BLOCK_OVERRIDES for name in header):
+            raise invalid_params(f"blockOverrides is an object with fields of {', '.join(_BLOCK_OVERRIDES)}")
+        for name in ("number", "time", "gasLimit", "baseFeePerGas", "blobBaseFee"):
+            if name in header:
+                quantity(header[name], name)
+        checked["blockOverrides"] = dict(header)
+    return checked
 
 
 def _overrides(overrides: Mapping[Any, Any]) -> Json:

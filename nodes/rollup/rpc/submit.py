@@ -237,7 +237,7 @@ class SubmitMethods:
     # What became of it.
 
     async def transaction_status(self, params: Params) -> Json:
-        """lockstep_getTransactionStatus: pending, succeeded, reverted, skipped, dropped, or unknown to this node."""
+        """lockstep_getTransactionStatus: pending, unknown to this node, or its fate (`TransactionFate.fate`)."""
         tx_hash = params.hash("transaction hash")
         params.end()
         fate = self._node.index.transaction(tx_hash)

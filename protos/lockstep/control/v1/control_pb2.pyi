@@ -53,18 +53,30 @@ class ReadClockResponse(_message.Message):
     def __init__(self, monotonic_ns: _Optional[int] = ..., wall_ns: _Optional[int] = ..., boot_id: _Optional[str] = ...) -> None: ...
 
 class InjectFaultRequest(_message.Message):
-    __slots__ = ("node", "kill_engine", "rewind", "withhold_evidence", "fork")
+    __slots__ = ("node", "kill_engine", "rewind", "withhold_evidence", "fork", "silence_reports", "attest_wrong", "delay_attestations", "reorg_l1", "pause_l1", "crash_at")
     NODE_FIELD_NUMBER: _ClassVar[int]
     KILL_ENGINE_FIELD_NUMBER: _ClassVar[int]
     REWIND_FIELD_NUMBER: _ClassVar[int]
     WITHHOLD_EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     FORK_FIELD_NUMBER: _ClassVar[int]
+    SILENCE_REPORTS_FIELD_NUMBER: _ClassVar[int]
+    ATTEST_WRONG_FIELD_NUMBER: _ClassVar[int]
+    DELAY_ATTESTATIONS_FIELD_NUMBER: _ClassVar[int]
+    REORG_L1_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_L1_FIELD_NUMBER: _ClassVar[int]
+    CRASH_AT_FIELD_NUMBER: _ClassVar[int]
     node: str
     kill_engine: KillEngine
     rewind: Rewind
     withhold_evidence: WithholdEvidence
     fork: Fork
-    def __init__(self, node: _Optional[str] = ..., kill_engine: _Optional[_Union[KillEngine, _Mapping]] = ..., rewind: _Optional[_Union[Rewind, _Mapping]] = ..., withhold_evidence: _Optional[_Union[WithholdEvidence, _Mapping]] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ...) -> None: ...
+    silence_reports: SilenceReports
+    attest_wrong: AttestWrong
+    delay_attestations: DelayAttestations
+    reorg_l1: ReorgL1
+    pause_l1: PauseL1
+    crash_at: CrashAt
+    def __init__(self, node: _Optional[str] = ..., kill_engine: _Optional[_Union[KillEngine, _Mapping]] = ..., rewind: _Optional[_Union[Rewind, _Mapping]] = ..., withhold_evidence: _Optional[_Union[WithholdEvidence, _Mapping]] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., silence_reports: _Optional[_Union[SilenceReports, _Mapping]] = ..., attest_wrong: _Optional[_Union[AttestWrong, _Mapping]] = ..., delay_attestations: _Optional[_Union[DelayAttestations, _Mapping]] = ..., reorg_l1: _Optional[_Union[ReorgL1, _Mapping]] = ..., pause_l1: _Optional[_Union[PauseL1, _Mapping]] = ..., crash_at: _Optional[_Union[CrashAt, _Mapping]] = ...) -> None: ...
 
 class KillEngine(_message.Message):
     __slots__ = ()
@@ -89,6 +101,46 @@ class Fork(_message.Message):
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     height: int
     def __init__(self, height: _Optional[int] = ...) -> None: ...
+
+class SilenceReports(_message.Message):
+    __slots__ = ("on",)
+    ON_FIELD_NUMBER: _ClassVar[int]
+    on: bool
+    def __init__(self, on: _Optional[bool] = ...) -> None: ...
+
+class AttestWrong(_message.Message):
+    __slots__ = ("on",)
+    ON_FIELD_NUMBER: _ClassVar[int]
+    on: bool
+    def __init__(self, on: _Optional[bool] = ...) -> None: ...
+
+class DelayAttestations(_message.Message):
+    __slots__ = ("delay_ms",)
+    DELAY_MS_FIELD_NUMBER: _ClassVar[int]
+    delay_ms: int
+    def __init__(self, delay_ms: _Optional[int] = ...) -> None: ...
+
+class ReorgL1(_message.Message):
+    __slots__ = ("depth", "keep_transactions")
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    KEEP_TRANSACTIONS_FIELD_NUMBER: _ClassVar[int]
+    depth: int
+    keep_transactions: bool
+    def __init__(self, depth: _Optional[int] = ..., keep_transactions: _Optional[bool] = ...) -> None: ...
+
+class PauseL1(_message.Message):
+    __slots__ = ("slots",)
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    slots: int
+    def __init__(self, slots: _Optional[int] = ...) -> None: ...
+
+class CrashAt(_message.Message):
+    __slots__ = ("place", "count")
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    place: str
+    count: int
+    def __init__(self, place: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
 
 class InjectFaultResponse(_message.Message):
     __slots__ = ()

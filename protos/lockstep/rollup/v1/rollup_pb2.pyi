@@ -97,3 +97,33 @@ class LegFate(_message.Message):
     reason: str
     block_number: int
     def __init__(self, leg_index: _Optional[int] = ..., height: _Optional[int] = ..., tx_hash: _Optional[bytes] = ..., fate: _Optional[str] = ..., reason: _Optional[str] = ..., block_number: _Optional[int] = ...) -> None: ...
+
+class GetOutcomeProofRequest(_message.Message):
+    __slots__ = ("bundle_hash", "leg_index")
+    BUNDLE_HASH_FIELD_NUMBER: _ClassVar[int]
+    LEG_INDEX_FIELD_NUMBER: _ClassVar[int]
+    bundle_hash: bytes
+    leg_index: int
+    def __init__(self, bundle_hash: _Optional[bytes] = ..., leg_index: _Optional[int] = ...) -> None: ...
+
+class GetOutcomeProofResponse(_message.Message):
+    __slots__ = ("proofs",)
+    PROOFS_FIELD_NUMBER: _ClassVar[int]
+    proofs: _containers.RepeatedCompositeFieldContainer[OutcomeProof]
+    def __init__(self, proofs: _Optional[_Iterable[_Union[OutcomeProof, _Mapping]]] = ...) -> None: ...
+
+class OutcomeProof(_message.Message):
+    __slots__ = ("height", "status", "position", "siblings", "first_height", "last_height")
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    SIBLINGS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    LAST_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    height: int
+    status: int
+    position: int
+    siblings: _containers.RepeatedScalarFieldContainer[bytes]
+    first_height: int
+    last_height: int
+    def __init__(self, height: _Optional[int] = ..., status: _Optional[int] = ..., position: _Optional[int] = ..., siblings: _Optional[_Iterable[bytes]] = ..., first_height: _Optional[int] = ..., last_height: _Optional[int] = ...) -> None: ...

@@ -55,6 +55,11 @@ class RollupStub:
                 request_serializer=protos_dot_lockstep_dot_rollup_dot_v1_dot_rollup__pb2.GetBundleRequest.SerializeToString,
                 response_deserializer=protos_dot_lockstep_dot_rollup_dot_v1_dot_rollup__pb2.GetBundleResponse.FromString,
                 _registered_method=True)
+        self.GetOutcomeProof = channel.unary_unary(
+                '/lockstep.rollup.v1.Rollup/GetOutcomeProof',
+                request_serializer=protos_dot_lockstep_dot_rollup_dot_v1_dot_rollup__pb2.GetOutcomeProofRequest.SerializeToString,
+                response_deserializer=protos_dot_lockstep_dot_rollup_dot_v1_dot_rollup__pb2.GetOutcomeProofResponse.FromString,
+                _registered_method=True)
 
 
 class RollupServicer:
@@ -88,6 +93,13 @@ class RollupServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetOutcomeProof(self, request, context):
+        """The fates of one leg, each proved against the outcome root of the certificate that states it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RollupServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,6 +122,11 @@ def add_RollupServicer_to_server(servicer, server):
                     servicer.GetBundle,
                     request_deserializer=protos_dot_lockstep_dot_rollup_dot_v1_dot_rollup__pb2.GetBundleRequest.FromString,
                     response_serializer=protos_dot_lockstep_dot_rollup_dot_v1_dot_rollup__pb2.GetBundleResponse.SerializeToString,
+            ),
+            'GetOutcomeProof': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOutcomeProof,
+                    request_deserializer=protos_dot_lockstep_dot_rollup_dot_v1_dot_rollup__pb2.GetOutcomeProofRequest.FromString,
+                    response_serializer=protos_dot_lockstep_dot_rollup_dot_v1_dot_rollup__pb2.GetOutcomeProofResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -221,6 +238,33 @@ class Rollup:
             '/lockstep.rollup.v1.Rollup/GetBundle',
             protos_dot_lockstep_dot_rollup_dot_v1_dot_rollup__pb2.GetBundleRequest.SerializeToString,
             protos_dot_lockstep_dot_rollup_dot_v1_dot_rollup__pb2.GetBundleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOutcomeProof(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lockstep.rollup.v1.Rollup/GetOutcomeProof',
+            protos_dot_lockstep_dot_rollup_dot_v1_dot_rollup__pb2.GetOutcomeProofRequest.SerializeToString,
+            protos_dot_lockstep_dot_rollup_dot_v1_dot_rollup__pb2.GetOutcomeProofResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -25,7 +25,7 @@ class CollectResponse(_message.Message):
     def __init__(self, offset: _Optional[int] = ..., records: _Optional[bytes] = ...) -> None: ...
 
 class TraceRecord(_message.Message):
-    __slots__ = ("monotonic_ns", "wall_ns", "node_started", "block_sequenced", "commitment_raised", "block_executed", "block_reorged", "reader_stalled", "node_recovered", "checkpoint_written", "resources_sampled", "fault_injected", "fault_healed")
+    __slots__ = ("monotonic_ns", "wall_ns", "node_started", "block_sequenced", "commitment_raised", "block_executed", "block_reorged", "reader_stalled", "node_recovered", "checkpoint_written", "resources_sampled", "fault_injected", "fault_healed", "height_resolved", "verdict_issued", "notice_logged", "evidence_found", "certificate_built", "certificate_moved", "proof_made", "settlement_moved", "bundle_judged")
     MONOTONIC_NS_FIELD_NUMBER: _ClassVar[int]
     WALL_NS_FIELD_NUMBER: _ClassVar[int]
     NODE_STARTED_FIELD_NUMBER: _ClassVar[int]
@@ -39,6 +39,15 @@ class TraceRecord(_message.Message):
     RESOURCES_SAMPLED_FIELD_NUMBER: _ClassVar[int]
     FAULT_INJECTED_FIELD_NUMBER: _ClassVar[int]
     FAULT_HEALED_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_RESOLVED_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_ISSUED_FIELD_NUMBER: _ClassVar[int]
+    NOTICE_LOGGED_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FOUND_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_BUILT_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_MOVED_FIELD_NUMBER: _ClassVar[int]
+    PROOF_MADE_FIELD_NUMBER: _ClassVar[int]
+    SETTLEMENT_MOVED_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_JUDGED_FIELD_NUMBER: _ClassVar[int]
     monotonic_ns: int
     wall_ns: int
     node_started: NodeStarted
@@ -52,7 +61,16 @@ class TraceRecord(_message.Message):
     resources_sampled: ResourcesSampled
     fault_injected: FaultInjected
     fault_healed: FaultHealed
-    def __init__(self, monotonic_ns: _Optional[int] = ..., wall_ns: _Optional[int] = ..., node_started: _Optional[_Union[NodeStarted, _Mapping]] = ..., block_sequenced: _Optional[_Union[BlockSequenced, _Mapping]] = ..., commitment_raised: _Optional[_Union[CommitmentRaised, _Mapping]] = ..., block_executed: _Optional[_Union[BlockExecuted, _Mapping]] = ..., block_reorged: _Optional[_Union[BlockReorged, _Mapping]] = ..., reader_stalled: _Optional[_Union[ReaderStalled, _Mapping]] = ..., node_recovered: _Optional[_Union[NodeRecovered, _Mapping]] = ..., checkpoint_written: _Optional[_Union[CheckpointWritten, _Mapping]] = ..., resources_sampled: _Optional[_Union[ResourcesSampled, _Mapping]] = ..., fault_injected: _Optional[_Union[FaultInjected, _Mapping]] = ..., fault_healed: _Optional[_Union[FaultHealed, _Mapping]] = ...) -> None: ...
+    height_resolved: HeightResolved
+    verdict_issued: VerdictIssued
+    notice_logged: NoticeLogged
+    evidence_found: EvidenceFound
+    certificate_built: CertificateBuilt
+    certificate_moved: CertificateMoved
+    proof_made: ProofMade
+    settlement_moved: SettlementMoved
+    bundle_judged: BundleJudged
+    def __init__(self, monotonic_ns: _Optional[int] = ..., wall_ns: _Optional[int] = ..., node_started: _Optional[_Union[NodeStarted, _Mapping]] = ..., block_sequenced: _Optional[_Union[BlockSequenced, _Mapping]] = ..., commitment_raised: _Optional[_Union[CommitmentRaised, _Mapping]] = ..., block_executed: _Optional[_Union[BlockExecuted, _Mapping]] = ..., block_reorged: _Optional[_Union[BlockReorged, _Mapping]] = ..., reader_stalled: _Optional[_Union[ReaderStalled, _Mapping]] = ..., node_recovered: _Optional[_Union[NodeRecovered, _Mapping]] = ..., checkpoint_written: _Optional[_Union[CheckpointWritten, _Mapping]] = ..., resources_sampled: _Optional[_Union[ResourcesSampled, _Mapping]] = ..., fault_injected: _Optional[_Union[FaultInjected, _Mapping]] = ..., fault_healed: _Optional[_Union[FaultHealed, _Mapping]] = ..., height_resolved: _Optional[_Union[HeightResolved, _Mapping]] = ..., verdict_issued: _Optional[_Union[VerdictIssued, _Mapping]] = ..., notice_logged: _Optional[_Union[NoticeLogged, _Mapping]] = ..., evidence_found: _Optional[_Union[EvidenceFound, _Mapping]] = ..., certificate_built: _Optional[_Union[CertificateBuilt, _Mapping]] = ..., certificate_moved: _Optional[_Union[CertificateMoved, _Mapping]] = ..., proof_made: _Optional[_Union[ProofMade, _Mapping]] = ..., settlement_moved: _Optional[_Union[SettlementMoved, _Mapping]] = ..., bundle_judged: _Optional[_Union[BundleJudged, _Mapping]] = ...) -> None: ...
 
 class NodeStarted(_message.Message):
     __slots__ = ("node", "kind", "pid", "host", "boot_id")
@@ -208,3 +226,139 @@ class FaultHealed(_message.Message):
     fault: str
     target: str
     def __init__(self, fault: _Optional[str] = ..., target: _Optional[str] = ...) -> None: ...
+
+class HeightResolved(_message.Message):
+    __slots__ = ("epoch", "height", "rounds", "block_hash", "aborted_hashes", "aborted_reasons", "aborted_together")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_HASH_FIELD_NUMBER: _ClassVar[int]
+    ABORTED_HASHES_FIELD_NUMBER: _ClassVar[int]
+    ABORTED_REASONS_FIELD_NUMBER: _ClassVar[int]
+    ABORTED_TOGETHER_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    height: int
+    rounds: int
+    block_hash: bytes
+    aborted_hashes: bytes
+    aborted_reasons: bytes
+    aborted_together: bytes
+    def __init__(self, epoch: _Optional[int] = ..., height: _Optional[int] = ..., rounds: _Optional[int] = ..., block_hash: _Optional[bytes] = ..., aborted_hashes: _Optional[bytes] = ..., aborted_reasons: _Optional[bytes] = ..., aborted_together: _Optional[bytes] = ...) -> None: ...
+
+class VerdictIssued(_message.Message):
+    __slots__ = ("epoch", "height", "rounds", "aborted", "struck_together", "networks")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    ABORTED_FIELD_NUMBER: _ClassVar[int]
+    STRUCK_TOGETHER_FIELD_NUMBER: _ClassVar[int]
+    NETWORKS_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    height: int
+    rounds: int
+    aborted: int
+    struck_together: int
+    networks: int
+    def __init__(self, epoch: _Optional[int] = ..., height: _Optional[int] = ..., rounds: _Optional[int] = ..., aborted: _Optional[int] = ..., struck_together: _Optional[int] = ..., networks: _Optional[int] = ...) -> None: ...
+
+class NoticeLogged(_message.Message):
+    __slots__ = ("kind", "epoch", "height", "network_id", "voided")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
+    VOIDED_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    epoch: int
+    height: int
+    network_id: int
+    voided: int
+    def __init__(self, kind: _Optional[str] = ..., epoch: _Optional[int] = ..., height: _Optional[int] = ..., network_id: _Optional[int] = ..., voided: _Optional[int] = ...) -> None: ...
+
+class EvidenceFound(_message.Message):
+    __slots__ = ("accused", "detail")
+    ACCUSED_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    accused: str
+    detail: str
+    def __init__(self, accused: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class CertificateBuilt(_message.Message):
+    __slots__ = ("network_id", "certificate_height", "certificate_id", "first_height", "last_height", "exits", "imports", "imported_bundles")
+    NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_ID_FIELD_NUMBER: _ClassVar[int]
+    FIRST_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    LAST_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    EXITS_FIELD_NUMBER: _ClassVar[int]
+    IMPORTS_FIELD_NUMBER: _ClassVar[int]
+    IMPORTED_BUNDLES_FIELD_NUMBER: _ClassVar[int]
+    network_id: int
+    certificate_height: int
+    certificate_id: bytes
+    first_height: int
+    last_height: int
+    exits: int
+    imports: int
+    imported_bundles: bytes
+    def __init__(self, network_id: _Optional[int] = ..., certificate_height: _Optional[int] = ..., certificate_id: _Optional[bytes] = ..., first_height: _Optional[int] = ..., last_height: _Optional[int] = ..., exits: _Optional[int] = ..., imports: _Optional[int] = ..., imported_bundles: _Optional[bytes] = ...) -> None: ...
+
+class CertificateMoved(_message.Message):
+    __slots__ = ("network_id", "certificate_height", "certificate_id", "status", "error", "first_height", "last_height")
+    NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    FIRST_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    LAST_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    network_id: int
+    certificate_height: int
+    certificate_id: bytes
+    status: int
+    error: str
+    first_height: int
+    last_height: int
+    def __init__(self, network_id: _Optional[int] = ..., certificate_height: _Optional[int] = ..., certificate_id: _Optional[bytes] = ..., status: _Optional[int] = ..., error: _Optional[str] = ..., first_height: _Optional[int] = ..., last_height: _Optional[int] = ...) -> None: ...
+
+class ProofMade(_message.Message):
+    __slots__ = ("prover", "certificates", "exits", "imports", "duration_ns", "modelled_ns")
+    PROVER_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATES_FIELD_NUMBER: _ClassVar[int]
+    EXITS_FIELD_NUMBER: _ClassVar[int]
+    IMPORTS_FIELD_NUMBER: _ClassVar[int]
+    DURATION_NS_FIELD_NUMBER: _ClassVar[int]
+    MODELLED_NS_FIELD_NUMBER: _ClassVar[int]
+    prover: str
+    certificates: int
+    exits: int
+    imports: int
+    duration_ns: int
+    modelled_ns: int
+    def __init__(self, prover: _Optional[str] = ..., certificates: _Optional[int] = ..., exits: _Optional[int] = ..., imports: _Optional[int] = ..., duration_ns: _Optional[int] = ..., modelled_ns: _Optional[int] = ...) -> None: ...
+
+class SettlementMoved(_message.Message):
+    __slots__ = ("step", "tx_hash", "l1_block", "gas_used", "certificate_ids")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    TX_HASH_FIELD_NUMBER: _ClassVar[int]
+    L1_BLOCK_FIELD_NUMBER: _ClassVar[int]
+    GAS_USED_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_IDS_FIELD_NUMBER: _ClassVar[int]
+    step: str
+    tx_hash: bytes
+    l1_block: int
+    gas_used: int
+    certificate_ids: bytes
+    def __init__(self, step: _Optional[str] = ..., tx_hash: _Optional[bytes] = ..., l1_block: _Optional[int] = ..., gas_used: _Optional[int] = ..., certificate_ids: _Optional[bytes] = ...) -> None: ...
+
+class BundleJudged(_message.Message):
+    __slots__ = ("ordered", "refused", "duration_ns", "bonded_wei")
+    ORDERED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    DURATION_NS_FIELD_NUMBER: _ClassVar[int]
+    BONDED_WEI_FIELD_NUMBER: _ClassVar[int]
+    ordered: int
+    refused: int
+    duration_ns: int
+    bonded_wei: bytes
+    def __init__(self, ordered: _Optional[int] = ..., refused: _Optional[int] = ..., duration_ns: _Optional[int] = ..., bonded_wei: _Optional[bytes] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""Services of the aggregation layer: verdicts, certificates, provers, settlement. Rules are in `nodes.rules`."""
