@@ -28,7 +28,7 @@ SHELL := bash
 .PHONY: help setup bench run test adversaries check check-stubs check-contracts protos contracts format lock upgrade clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(SETUP) ## Install the pinned Python packages and native tools (every other target does this first)
 

@@ -144,10 +144,6 @@ class RunData:
         """Rollups send certificates to an L1."""
         return bool(self.layer.get("settle"))
 
-    def ms_after_start(self, at_ns: int | None) -> float | None:
-        """A time of a table's row in milliseconds after the start of the load."""
-        return None if at_ns is None else (int(at_ns) - self.zero_ns) / NS_PER_MS
-
     def since_start_ms(self, key: str) -> float | None:
         """A moment of run.json in milliseconds after the start of the load; None where it has none."""
         value = self.run.get(key)

@@ -250,8 +250,9 @@ class Client:
 
         Where the testnet has verdicts, `firm` is followed by `atomic_safe`, or by `aborted` with the reason, whatever
         `executed` had said. With `until_settled`, then by `settled` and `final`, once the ranges that are settled on L1
-        hold the height on every rollup. Raises Unavailable when a stage does not come within `timeout_s`, InvalidInput
-        for `until_settled` on a testnet without an L1.
+        hold the height on every rollup, or by `aborted` after all, where the bundle was voided meanwhile. Raises
+        Unavailable when a stage does not come within `timeout_s`, InvalidInput for `until_settled` on a testnet without
+        an L1.
         """
         if until_settled and self._agglayer is None:
             raise InvalidInput("this testnet has no L1, so nothing settles; follow without until_settled")
@@ -302,8 +303,10 @@ class Client:
                 return
         if until_settled:
             for stage in ("settled", "final"):
-                await self._wait_on_l1(names, height, stage, timeout_s)
-                yield LifeEvent(stage=stage, height=height)
+                event = await self._event_on_l1(bundle, names, height, stage, timeout_s)
+                yield event
+                if event.stage == "aborted":
+                    return
 
     async def _wait_fates(self, name: str, bundle_hash: bytes, wanted: Sequence[int]) -> dict[int, LegFate]:
         async for _ in self._heads(name):
@@ -335,6 +338,24 @@ class Client:
                 if fate.height == height and fate.fate == "aborted":
                     return LifeEvent(stage="aborted", height=height, reason=fate.reason, rollup=name)
         return LifeEvent(stage="atomic_safe", height=height)
+
+    async def _event_on_l1(
+        self, bundle: Bundle, names: Sequence[str], height: int, stage: str, timeout_s: float
+    ) -> LifeEvent:
+        """A stage on L1, or `aborted` where the bundle was voided meanwhile. Raises Unavailable."""
+        late: Unavailable | None = None
+        try:
+            await self._wait_on_l1(names, height, stage, timeout_s)
+        except Unavailable as error:
+            late = error  # a rollup that settles nothing is the very reason why bundles are voided
+        if self._has_verdicts:
+            # A height that was resolved again without the bundle settles like any other.
+            verdict = await self._verdict(bundle, names, height)
+            if verdict.stage == "aborted":
+                return verdict
+        if late is not None:
+            raise late
+        return LifeEvent(stage=stage, height=height)
 
     async def _wait_on_l1(self, names: Sequence[str], height: int, stage: str, timeout_s: float) -> None:
         assert self._agglayer is not None

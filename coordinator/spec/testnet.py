@@ -130,7 +130,7 @@ class ResolvedTestnet:
 
     @property
     def user_accounts(self) -> tuple[DevAccount, ...]:
-        """Funded on every rollup; for people and their tools."""
+        """For people and their tools. Funded on every rollup; on L1 alone where the rollups' money is deposited."""
         return tuple(dev_account(self.seed, "user", index) for index in range(self.users))
 
     @property

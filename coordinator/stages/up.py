@@ -152,7 +152,10 @@ class _Up:
                 rollups.add_row(replica.name, str(rollup.chain_id), replica.rpc_url)
         say(rollups)
         if self._testnet.users:
-            say("\nFunded on every rollup (account, private key). Test keys, known to all: never use them elsewhere.")
+            layer = self._testnet.agglayer
+            by_deposits = layer is not None and layer.funded_by_deposits
+            where = "on L1 only; on rollups they own what they deposit there" if by_deposits else "on every rollup"
+            say(f"\nFunded {where} (account, private key). Test keys, known to all: never use them elsewhere.")
         for account in self._testnet.user_accounts:
             say(f"  {hex_of(account.address)}  {hex_of(account.key)}")
         say("\nContracts on every rollup:")

@@ -7,7 +7,7 @@ somebody's outgoing connection at the moment the node comes back, and then nobod
 import json
 import random
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class PortBook:
             if wanted:
                 self._ports[use] = wanted
             else:
-                self._held[use] = _bind_free(self._host)
+                self._held[use] = _bind_free(self._host, taken=self._neighbours())
                 self._ports[use] = self._held[use].getsockname()[1]
         if missing:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,6 +68,14 @@ class PortBook:
         if held is not None:
             held.close()
         return self._ports[use]
+
+    def _neighbours(self) -> set[int]:
+        """Ports of the other nodes of the testnet: they are theirs for life, also while nobody listens on them."""
+        taken = set(self._ports.values())
+        for path in self._path.parent.parent.glob(f"*/{FILE_NAME}"):
+            with suppress(InvalidInput):  # its own node says so when it comes
+                taken.update(_read(path).values())
+        return taken
 
     def close(self) -> None:
         """Let go of everything."""
@@ -85,15 +93,18 @@ def _read(path: Path) -> dict[str, int]:
     return document
 
 
-def _bind_free(host: str) -> socket.socket:
+def _bind_free(host: str, *, taken: Collection[int]) -> socket.socket:
     highest = _ephemeral_from() - 1
     # Not seeded: two testnets of one seed on one machine must not want the same ports.
     chance = random.SystemRandom()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for _ in range(_ATTEMPTS):
+        port = chance.randint(_LOWEST, highest)
+        if port in taken:
+            continue
         candidate = socket.socket(family, socket.SOCK_STREAM)
         try:
-            candidate.bind((host, chance.randint(_LOWEST, highest)))
+            candidate.bind((host, port))
         except OSError:
             candidate.close()
         else:

@@ -175,9 +175,6 @@ class Execution:
     """Indexes of admitted legs in whose place a burn stands."""
 
 
-NOTHING_EXECUTED = Execution(block=None, transactions=(), outcomes=())
-
-
 def block_of(
     height: Height, executed: ExecutedBlock, transactions: Sequence[tuple[bytes, Transaction]]
 ) -> IndexedBlock:

@@ -63,10 +63,6 @@ from nodes.telemetry.tracer import Tracer
 
 MAX_WAITING_HEIGHTS = 32
 """Derived heights that may wait for verdicts, beyond the speculative ones; then the reader waits as well."""
-CLEAN_HEIGHTS_PER_STEP = 8
-"""After so many heights in a row that struck nothing one more is executed ahead; one that does strike sets it back to
-none. What was executed ahead of it is done again, and its next round waits for what is being executed: with 5 % failing
-bundles in 64 % of the heights, 200/s were carried without looking ahead and 164/s with three heights."""
 
 _log = logging.getLogger(__name__)
 
@@ -121,8 +117,6 @@ class Resolving:
             base=self._base,
             plan=lambda derived, aborts: plan(derived, aborts, params=self._params),
         )
-        self._clean_heights = own.speculation_heights * CLEAN_HEIGHTS_PER_STEP
-        """Heights in a row that were resolved in one round; it begins as if all had been."""
         self._observed: dict[Height, Observed] = {}
         self._taken: _Taken | None = None
         self.stalled = ""
@@ -207,9 +201,7 @@ class Resolving:
             await self._executor.write_checkpoint(derivation)
         # While a checkpoint is due nothing is executed ahead, so that the moment for it comes; and what is resolved
         # already is executed by its verdicts, one after the other.
-        waits = self._executor.is_checkpoint_due or speculation.resolved < self._store.last
-        ahead = min(self._own.speculation_heights, 1 + self._clean_heights // CLEAN_HEIGHTS_PER_STEP)
-        speculation.limit = 1 if waits else ahead
+        speculation.holds_back = self._executor.is_checkpoint_due or speculation.resolved < self._store.last
         step = speculation.next_step()
         if step is None:
             return False
@@ -413,12 +405,11 @@ class Resolving:
         if problem:
             self._stall(Contradiction(f"a reporter of network {self._own.network.network_id}", problem))
             return
-        self._clean_heights = self._clean_heights + 1 if verdict.rounds <= 1 else 0
         self._trace(work, observed, taken.evaluated)
         safe = self._safe_height(work, observed, taken)
         self._store.put(height, taken.signed, notices=verdict.notices, safe=safe)
         self._crash("rollup.after_verdict")
-        self._speculation.resolved_lowest()
+        self._speculation.resolved_lowest(rounds=verdict.rounds)
         if verdict.notices:
             self._chain.settlement_revoked(self._store.settled_final)
         self._chain.resolved(height)

@@ -1,8 +1,9 @@
 """Which heights a rollup executes ahead of their verdicts, without which bundles, and what to do next. Pure.
 
 The lowest height without a verdict is executed without the set of its current round, those above it without what the
-notices say (`Standing.base`), up to a bounded depth, and only as long as nothing is known to fail: what is executed on
-a height that will be executed again is work for nothing, and rounds come sooner without it.
+notices say (`Standing.base`), up to a depth that adapts to what verdicts strike, and only as long as nothing is known
+to fail: what is executed on a height that will be executed again is work for nothing, and rounds come sooner without
+it.
 
 A new set for a height means: go back to before it, unless for this rollup the set changes nothing, and then only
 another report is due. It does not know what reports say, and takes its events for checked: `verdict_checks` checks
@@ -30,6 +31,11 @@ class HasDerived(Protocol):
 
 
 Work = TypeVar("Work", bound=HasDerived)
+
+CLEAN_HEIGHTS_PER_STEP = 8
+"""After so many heights in a row that struck nothing one more is executed ahead; one that does strike sets it back to
+none. What was executed ahead of it is done again, and its next round waits for what is being executed: with 5 % failing
+bundles in 64 % of the heights, 200/s were carried without looking ahead and 164/s with three heights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +92,15 @@ class Speculation(Generic[Work]):
         base: Callable[[Height], AbortSet],
         plan: Callable[[Derived, AbortSet], Plan],
     ) -> None:
-        """`resolved`: executed and resolved up to here. `limit`: heights beyond it that may be executed. `base`: S_0 of
-        a height by the notices that hold now. `plan`: what this rollup executes of a height without a set.
+        """`resolved`: executed and resolved up to here. `limit`: heights beyond it that may be executed, at
+        most. `base`: S_0 of a height by the notices that hold now. `plan`: what this rollup executes of a height
+        without a set.
         """
-        self.limit = limit
+        self.holds_back = False
+        """Set it while no more than the lowest height is to be executed, whatever verdicts say."""
+        self._limit = limit
+        self._clean_heights = limit * CLEAN_HEIGHTS_PER_STEP
+        """Heights in a row that were resolved in one round; it begins as if all had been."""
         self._resolved = resolved
         self._base = base
         self._plan = plan
@@ -110,6 +121,11 @@ class Speculation(Generic[Work]):
     def lowest(self) -> Work | None:
         """The height whose verdict comes next; None while it is not derived."""
         return self._derived[0] if self._derived else None
+
+    @property
+    def depth(self) -> int:
+        """Heights beyond the last resolved one that may be executed now; at least 1."""
+        return 1 if self.holds_back else min(self._limit, 1 + self._clean_heights // CLEAN_HEIGHTS_PER_STEP)
 
     @property
     def waiting(self) -> int:
@@ -191,7 +207,7 @@ class Speculation(Generic[Work]):
             return GoBack(height=Height(height - 1))
         if self._executed and self._verdict is not None:
             return Resolve(height=Height(self._resolved + 1))
-        if self.waiting and len(self._executed) < self.limit and not (self._executed and self._is_contested):
+        if self.waiting and len(self._executed) < self.depth and not (self._executed and self._is_contested):
             work = self._derived[len(self._executed)]
             aborts = self.aborts_of(work.derived.height)
             is_final = self._verdict is not None and not self._executed
@@ -227,8 +243,12 @@ class Speculation(Generic[Work]):
         """A `ReportAgain` was done."""
         self._executed[step.height - self._resolved - 1].aborts = step.aborts
 
-    def resolved_lowest(self) -> Work:
-        """A `Resolve` was done; the height that it was."""
+    def resolved_lowest(self, *, rounds: int | None = None) -> Work:
+        """A `Resolve` was done; the height that it was. `rounds`: how many its verdict took; None: it was resolved
+        before, and says nothing about what comes.
+        """
+        if rounds is not None:
+            self._clean_heights = self._clean_heights + 1 if rounds <= 1 else 0
         self._resolved = Height(self._resolved + 1)
         self._round, self._aborts, self._verdict = 0, None, None
         self._executed.pop(0)

@@ -12,7 +12,7 @@ from nodes.model.agglayer import (
     MainnetClaim,
     NetworkId,
 )
-from nodes.model.certificates import EpochConfiguration, NetworkInfo, ProvingStatus, SettledImport
+from nodes.model.certificates import EpochConfiguration, NetworkInfo, ProvingStatus
 from nodes.model.errors import CertificateRefused, InvalidInput, RefusalKind
 from nodes.model.ids import HASH_BYTES, Height
 from nodes.ports import ClaimProofs, NetworkProgress
@@ -121,14 +121,6 @@ def network_info_to_proto(info: NetworkInfo) -> node_types.NetworkInfo:
         if pending.error:
             message.latest_pending_error.message = pending.error.encode()
     return message
-
-
-def settled_import_from_proto(message: node_types.SettledClaim) -> SettledImport:
-    """The last settled import."""
-    return SettledImport(
-        global_index=global_index_from_bytes(message.global_index.value),
-        exit_hash=hash_of(message.bridge_exit_hash.value, name="bridge_exit_hash"),
-    )
 
 
 def epoch_configuration_to_proto(value: EpochConfiguration) -> node_types.EpochConfiguration:

@@ -16,6 +16,7 @@ from coordinator.stages.verdict_log import VerdictLog, read_verdicts
 from coordinator.testing import LockstepTestnet, running_testnet
 from nodes.model.ids import NOTICE_ROLLUP_ID, RollupId
 from nodes.model.verdict import VerdictSigned
+from tests.support.adversaries import EXPECTED, Ran
 from tests.support.bench import ROOT, bench, check_sound, lockstep, rows, run_json, scenario
 
 pytestmark = pytest.mark.e2e
@@ -166,6 +167,7 @@ def test_an_adversary_breaks_no_invariant_and_the_honest_settle(name: str, tmp_p
     out = tmp_path / "run"
     done = bench(name, out)
     assert "Traceback" not in done.stderr, done.stderr
+    assert (out / "run.json").exists(), done.stdout + done.stderr
     record = run_json(out)
     assert all(entry["ok"] for entry in record["invariants"].values()), record["invariants"]
     assert all(fault["healed_ns"] for fault in record["faults"]), record["faults"]
@@ -175,6 +177,11 @@ def test_an_adversary_breaks_no_invariant_and_the_honest_settle(name: str, tmp_p
     expected = {f"rollup-{number}" for number in range(1, record["rollups"] + 1)} - liars
     assert expected <= settled or workload == "conflict", "every honest rollup settled what left it"
     assert any(row["outcome"] == "succeeded" for row in rows(out, "bundles"))
+    EXPECTED[name.removeprefix("adversaries/")](Ran(directory=out))
+
+
+def test_of_every_adversary_something_is_expected() -> None:
+    assert {f"adversaries/{name}" for name in EXPECTED} == set(ADVERSARIES)
 
 
 @pytest.mark.slow

@@ -27,7 +27,6 @@ from nodes.rollup.index import ChainIndex
 from nodes.rollup.journal import Journal
 from nodes.rollup.key_table import KeyTail, entry_count, heights_in_segment, newest_first
 from nodes.rollup.records import (
-    NOTHING_EXECUTED,
     Execution,
     HeightRecord,
     IndexedBlock,
@@ -383,5 +382,6 @@ def test_segments_of_crowded_keys_are_still_searched_right() -> None:
 def test_trailer_counts_are_kept() -> None:
     entry = DroppedLeg(7, DropReason.STRAY_LEG, TxHash(bytes(32)), Trailer(TxHash(b"\x05" * 32), 3, 9))  # type: ignore[arg-type]
     derived = Derived(height=Height(1), timestamp_s=0, admitted=(), dropped=(entry,), bundles=(), touched=())
-    (kept,) = unpack_left_out(pack_left_out(NOTHING_EXECUTED, derived))
+    nothing = Execution(block=None, transactions=(), outcomes=())
+    (kept,) = unpack_left_out(pack_left_out(nothing, derived))
     assert (kept.trailer, kept.position, kept.reason) == (entry.trailer, 7, DropReason.STRAY_LEG)

@@ -10,7 +10,7 @@ from nodes.model.agglayer import NetworkId
 from nodes.model.execution import AbortReason, Derived
 from nodes.model.ids import BundleHash, Height
 from nodes.model.verdict import NO_ABORTS, Abort, AbortSet
-from nodes.rollup.speculation import Execute, GoBack, ReportAgain, Resolve, Speculation
+from nodes.rollup.speculation import CLEAN_HEIGHTS_PER_STEP, Execute, GoBack, ReportAgain, Resolve, Speculation
 from nodes.rules.verdict import Plan
 
 
@@ -101,6 +101,56 @@ def test_runs_ahead_up_to_the_limit() -> None:
     assert shell.run() == ["execute 1", "execute 2"]
     shell.rule.take_verdict(NO_ABORTS)
     assert shell.run() == ["resolve 1", "execute 3"]
+
+
+def resolve_heights(shell: Shell, *, rounds: int | None, count: int = 1) -> None:
+    """Derive, execute and resolve the next heights, each after so many rounds."""
+    for _ in range(count):
+        height = shell.rule.resolved + 1
+        if shell.rule.lowest is None:
+            shell.rule.add(work(height))
+        shell.run()
+        shell.rule.take_verdict(NO_ABORTS)
+        step = shell.rule.next_step()
+        assert isinstance(step, Resolve)
+        shell.resolved[height] = shell.executed.pop(0)
+        shell.rule.resolved_lowest(rounds=rounds)
+
+
+def test_a_height_that_strikes_sets_back_and_clean_ones_add_one_each() -> None:
+    shell = Shell(limit=3)
+    assert shell.rule.depth == 3, "it begins with the most"
+    resolve_heights(shell, rounds=2)
+    assert shell.rule.depth == 1
+    resolve_heights(shell, rounds=1, count=CLEAN_HEIGHTS_PER_STEP - 1)
+    assert shell.rule.depth == 1
+    resolve_heights(shell, rounds=1)
+    assert shell.rule.depth == 2
+    resolve_heights(shell, rounds=1, count=5 * CLEAN_HEIGHTS_PER_STEP)
+    assert shell.rule.depth == 3, "never more than the limit"
+    resolve_heights(shell, rounds=5)
+    assert shell.rule.depth == 1, "however long nothing was struck"
+    first = shell.rule.resolved + 1
+    for height in (first, first + 1):
+        shell.rule.add(work(height))
+    assert shell.run() == [f"execute {first}"]
+
+
+def test_heights_of_before_say_nothing_about_what_comes() -> None:
+    shell = Shell(limit=2)
+    resolve_heights(shell, rounds=2)
+    resolve_heights(shell, rounds=None, count=3 * CLEAN_HEIGHTS_PER_STEP)
+    assert shell.rule.depth == 1
+
+
+def test_held_back_it_executes_only_the_lowest_height() -> None:
+    shell = Shell(limit=3)
+    shell.rule.holds_back = True
+    for height in (1, 2, 3):
+        shell.rule.add(work(height))
+    assert shell.run() == ["execute 1"]
+    shell.rule.holds_back = False
+    assert shell.run() == ["execute 2", "execute 3"]
 
 
 def test_a_round_sends_back_and_executes_everything_above_again() -> None:

@@ -220,6 +220,7 @@ def test_a_prover_has_keys_of_its_own_and_draws_from_the_seed() -> None:
         ("atomicity = 'bond'\n[builder]\nenabled = false", "the builder posts the bond"),
         ("atomicity = 'agglaier'", "did you mean 'agglayer'"),
         ("[l1]\nslot_time = 5", "did you mean 'slot_time_ms'"),
+        ("[agglayer]\nspeculation_heights = 0", r"speculation_heights.*1 to 1,000"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_reason(text: str, message: str) -> None:
