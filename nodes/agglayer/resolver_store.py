@@ -5,20 +5,18 @@ which they came about, since that order decides what a notice changed. Knows byt
 disk, so the caller runs them in a thread: writes from one thread, reads from another.
 """
 
-import fcntl
-import os
-import sqlite3
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import NamedTuple
 
 from nodes.model.agglayer import NetworkId
-from nodes.model.errors import InvalidInput, InvalidVerdict, Pruned, Unavailable
+from nodes.model.errors import InvalidVerdict, Pruned
 from nodes.model.ids import HASH_BYTES, HeaderHash, Height, RollupId
 from nodes.model.sequenced_block import BlockRef
 from nodes.model.verdict import SignedNotice, SignedReport, SignedVerdict, VerdictRef, VerdictSigned
+from nodes.node_file import check_identity, connect, lock
 from nodes.rules.resolver_steps import Kept, KeptNotice, KeptRound, KeptVerdict
 from nodes.rules.verdict import decode_notice
 from nodes.telemetry.crash import CrashPoint, no_crash
@@ -26,7 +24,6 @@ from nodes.wire.mailbox_messages import rounds_from_bytes, rounds_to_bytes
 
 STORE_FILE = "resolver.db"
 _FORMAT = 2
-_BUSY_TIMEOUT_S = 5.0
 _HEAD = struct.Struct(">I32s")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -100,16 +97,16 @@ class ResolverStore:
         self._path = directory / STORE_FILE
         self._crash = crash
         with ExitStack() as opened:
-            opened.enter_context(_lock(directory / f"{STORE_FILE}.lock"))
+            opened.enter_context(lock(directory / f"{STORE_FILE}.lock"))
             # Autocommit: a transaction begins where `commit` says so.
-            self._writer = opened.enter_context(closing(_connect(str(self._path), isolation_level=None)))
+            self._writer = opened.enter_context(closing(connect(str(self._path), isolation_level=None)))
             # FULL syncs at each commit (0.3 ms on an SSD): no verdict that anybody saw is forgotten by a loss of power.
             self._writer.execute("PRAGMA journal_mode=WAL")
             self._writer.execute("PRAGMA synchronous=FULL")
             self._writer.executescript(_SCHEMA)
-            self._check_identity(chain_id)
+            check_identity(self._writer, self._path, file_format=_FORMAT, chain_id=chain_id)
             uri = f"{self._path.absolute().as_uri()}?mode=ro"
-            self._reader = opened.enter_context(closing(_connect(uri, uri=True)))
+            self._reader = opened.enter_context(closing(connect(uri, uri=True)))
             self._opened = opened.pop_all()
 
     def close(self) -> None:
@@ -207,36 +204,3 @@ class ResolverStore:
                 f"verdict {ref.hash.hex()} of height {ref.height}, epoch {ref.epoch} was never signed here; "
                 "start again from height 0, or ask the resolver of this testnet"
             )
-
-    def _check_identity(self, chain_id: bytes) -> None:
-        wanted = {"format": str(_FORMAT).encode(), "chain_id": chain_id}
-        self._writer.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", wanted.items())
-        found = dict(self._writer.execute("SELECT key, value FROM meta"))
-        for key, value in wanted.items():
-            if found[key] != value:
-                raise InvalidInput(
-                    f"{self._path} was written with {key} {found[key].hex()}, this node has {value.hex()}; "
-                    "give the node a directory of its own, or delete the old one"
-                )
-
-
-def _connect(database: str, **options: Any) -> sqlite3.Connection:
-    # No thread check: the two executors of one thread each that use the connections keep them apart.
-    connection: sqlite3.Connection = sqlite3.connect(
-        database, check_same_thread=False, timeout=_BUSY_TIMEOUT_S, **options
-    )
-    return connection
-
-
-def _lock(path: Path) -> IO[bytes]:
-    """The open file that holds the lock. The kernel frees it when the process ends, however it ends."""
-    file = path.open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise Unavailable(
-            f"{path.parent} is in use by another process; end it, or give this node another directory"
-        ) from None
-    os.set_inheritable(file.fileno(), False)
-    return file

@@ -5,22 +5,19 @@ caller runs them in a thread: writes from one thread, reads from another (write-
 Why SQLite: docs/adr/0002-durable-log.md.
 """
 
-import fcntl
-import os
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import NamedTuple
 
-from nodes.model.errors import InvalidInput, Pruned, Unavailable
+from nodes.model.errors import Pruned
 from nodes.model.ids import HASH_BYTES, HeaderHash, Height, SubmissionHash
 from nodes.model.sequenced_block import BlockRef
+from nodes.node_file import check_identity, connect, lock
 from nodes.telemetry.crash import CrashPoint, no_crash
 
 LOG_FILE = "sequencer.db"
 _FORMAT = 1
-_BUSY_TIMEOUT_S = 5.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS journal (sequence INTEGER PRIMARY KEY, hash BLOB NOT NULL, submission BLOB NOT NULL);
@@ -81,17 +78,15 @@ class BlockLog:
         self._path = directory / LOG_FILE
         self._crash = crash
         with ExitStack() as opened:
-            opened.enter_context(_lock(directory / f"{LOG_FILE}.lock"))
+            opened.enter_context(lock(directory / f"{LOG_FILE}.lock"))
             # Autocommit: a transaction begins where `commit` says so.
-            self._writer = opened.enter_context(closing(_connect(str(self._path), isolation_level=None)))
+            self._writer = opened.enter_context(closing(connect(str(self._path), isolation_level=None)))
             # FULL syncs the write-ahead log at each commit: what was acknowledged survives a loss of power as well.
             self._writer.execute("PRAGMA journal_mode=WAL")
             self._writer.execute("PRAGMA synchronous=FULL")
             self._writer.executescript(_SCHEMA)
-            self._check_identity(chain_id)
-            self._reader = opened.enter_context(
-                closing(_connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True))
-            )
+            check_identity(self._writer, self._path, file_format=_FORMAT, chain_id=chain_id)
+            self._reader = opened.enter_context(closing(connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)))
             self._opened = opened.pop_all()
 
     def close(self) -> None:
@@ -153,39 +148,6 @@ class BlockLog:
 
     def _keep(self, entries: Sequence[JournalEntry]) -> None:
         self._writer.executemany("INSERT INTO journal VALUES (?, ?, ?)", entries)
-
-    def _check_identity(self, chain_id: bytes) -> None:
-        wanted = {"format": str(_FORMAT).encode(), "chain_id": chain_id}
-        self._writer.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", wanted.items())
-        found = dict(self._writer.execute("SELECT key, value FROM meta"))
-        for key, value in wanted.items():
-            if found[key] != value:
-                raise InvalidInput(
-                    f"{self._path} was written with {key} {found[key].hex()}, this node has {value.hex()}; "
-                    "give the node a directory of its own, or delete the old one"
-                )
-
-
-def _connect(database: str, **options: Any) -> sqlite3.Connection:
-    # No thread check: the two executors of one thread each that use the connections keep them apart.
-    connection: sqlite3.Connection = sqlite3.connect(
-        database, check_same_thread=False, timeout=_BUSY_TIMEOUT_S, **options
-    )
-    return connection
-
-
-def _lock(path: Path) -> IO[bytes]:
-    """The open file that holds the lock. The kernel frees it when the process ends, however it ends."""
-    file = path.open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise Unavailable(
-            f"{path.parent} is in use by another process; end it, or give this node another directory"
-        ) from None
-    os.set_inheritable(file.fileno(), False)
-    return file
 
 
 def _logged(row: tuple[int, bytes, bytes, bytes]) -> LoggedBlock:
