@@ -79,6 +79,11 @@ def _write(file: BinaryIO, block: SequencedBlock) -> None:
 
 def read_log(path: Path) -> Iterator[SequencedBlock]:
     """Every block of a stored log, in order. Raises InvalidInput where the file is missing or cut short."""
+    return map(stored_block_from_bytes, read_records(path, what="block"))
+
+
+def read_records(path: Path, *, what: str) -> Iterator[bytes]:
+    """The length-delimited records of a run's file, in order. Raises InvalidInput where it is missing or cut short."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -87,6 +92,6 @@ def read_log(path: Path) -> Iterator[SequencedBlock]:
     while at < len(data):
         span = record_span(data, at)
         if span is None or span[1] > len(data):
-            raise InvalidInput(f"{path} ends within the block at byte {at:,}")
-        yield stored_block_from_bytes(data[span[0] : span[1]])
+            raise InvalidInput(f"{path} ends within the {what} at byte {at:,}")
+        yield data[span[0] : span[1]]
         at = span[1]

@@ -10,15 +10,16 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from coordinator.stages.sequenced_log import read_records
 from nodes.model.agglayer import AgglayerParams
-from nodes.model.errors import InvalidInput, InvalidVerdict
+from nodes.model.errors import InvalidVerdict
 from nodes.model.ids import Height, RollupId
 from nodes.model.verdict import MailboxEvent, NoticeKind, NoticePosted, VerdictRef, VerdictSigned
 from nodes.rules.evaluation import EvaluatedVerdict, VerdictReader
 from nodes.rules.verdict import NO_VERDICT, decode_verdict
 from nodes.wire.mailbox import MailboxClient
 from nodes.wire.mailbox_messages import mailbox_event_from_bytes, mailbox_event_to_bytes
-from nodes.wire.trace_records import encode_length, record_span
+from nodes.wire.trace_records import encode_length
 
 COPY_TIMEOUT_S = 30.0
 
@@ -50,17 +51,7 @@ async def copy_verdicts(address: str, path: Path, *, up_to: int, timeout_s: floa
 
 def read_verdicts(path: Path) -> Iterator[MailboxEvent]:
     """Every event of a stored log, in order. Raises InvalidInput where the file is missing or cut short."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error}; the run may have been cut short") from error
-    at = 0
-    while at < len(data):
-        span = record_span(data, at)
-        if span is None or span[1] > len(data):
-            raise InvalidInput(f"{path} ends within the event at byte {at:,}")
-        yield mailbox_event_from_bytes(data[span[0] : span[1]])
-        at = span[1]
+    return map(mailbox_event_from_bytes, read_records(path, what="event"))
 
 
 @dataclass(slots=True, kw_only=True)
