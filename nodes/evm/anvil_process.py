@@ -1,20 +1,17 @@
 """One anvil process: its command line, its life, and how it tells why it ended. Knows nothing of blocks.
 
-The process dies with its parent, however that ends. The kernel does it (PR_SET_PDEATHSIG), asked by a launcher of a few
-lines that then becomes anvil; a `preexec_fn` would do the same without the 10 ms, but it forces a plain fork, and a
-fork beside running gRPC threads can hang. The signal comes when the *thread* that spawned ends: spawn from a loop
-that lives as long as the process. (macOS has no such signal; there an anvil outlives a node that is killed hard.)
+The process dies with its parent, however that ends (`nodes.child_process`).
 """
 
 import asyncio
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from nodes.child_process import tied_command
 from nodes.evm.ipc import IpcConnection
 from nodes.model.errors import EngineFailure
 
@@ -26,17 +23,6 @@ _SOCKET = "anvil.ipc"
 _CACHE = "anvil-cache"
 _LONGEST_SOCKET_PATH = 100
 """Unix socket paths end at 104 (macOS) or 108 bytes (Linux)."""
-
-_LAUNCHER = """
-import os, sys
-if sys.platform == "linux":
-    import ctypes
-    if ctypes.CDLL(None, use_errno=True).prctl(1, 9, 0, 0, 0):
-        sys.exit("prctl failed: " + os.strerror(ctypes.get_errno()))
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the parent ended before anvil could be tied to it")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class AnvilProcess:
@@ -59,10 +45,8 @@ class AnvilProcess:
         with (directory / "anvil.log").open("ab") as log:
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), str(binary)),
-                    # Relative to its working directory, so never too long.
-                    *("--ipc", _SOCKET, "--cache-path", _CACHE),
-                    *arguments,
+                    # The socket is relative to its working directory, so never too long.
+                    *tied_command(str(binary), ["--ipc", _SOCKET, "--cache-path", _CACHE, *arguments]),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
                     stderr=asyncio.subprocess.STDOUT,

@@ -133,12 +133,12 @@ class BlockLog:
         rows = self._reader.execute("SELECT * FROM blocks ORDER BY height DESC LIMIT ?", (count,)).fetchall()
         return [_logged(row) for row in reversed(rows)]
 
-    def block(self, height: int) -> LoggedBlock:
-        """One block. Raises Pruned where the log does not hold it."""
-        row = self._reader.execute("SELECT * FROM blocks WHERE height = ?", (height,)).fetchone()
+    def block_bytes(self, height: int) -> bytes:
+        """One stored block, serialized. Raises Pruned where the log does not hold it."""
+        row = self._reader.execute("SELECT block FROM blocks WHERE height = ?", (height,)).fetchone()
         if row is None:
             raise Pruned(f"the log {self._path.name} holds no block of sequenced height {height}")
-        return _logged(row)
+        return bytes(row[0])
 
     def hashes_of(self, heights: Sequence[int]) -> dict[int, HeaderHash]:
         """Hashes of the blocks that the log holds at these heights."""

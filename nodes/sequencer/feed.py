@@ -2,23 +2,24 @@
 
 The last blocks stand in memory with their trees; a follower that lags is served from the durable log until it has
 caught up. Followers wait for a wake-up, nothing polls, and a slow reader is held back by its own stream. Knows only
-durable blocks; how they came to be is the backend's.
+durable blocks; how they came to be, and when they become firm, is the backend's.
 """
 
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from nodes.model import limits
-from nodes.model.errors import LimitExceeded, Unavailable, UnknownName
+from nodes.model.errors import LimitExceeded, Pruned, Unavailable, UnknownName
 from nodes.model.faults import EvidenceKind
 from nodes.model.ids import HeaderHash, Height, RollupId, hex_of
 from nodes.model.sequenced_block import (
     BlockRef,
     BlockSequenced,
     Commitment,
+    CommitmentRaised,
     FilteredBlock,
     RolledBack,
     SequencedBlock,
@@ -26,7 +27,6 @@ from nodes.model.sequenced_block import (
 )
 from nodes.rules.sequenced_block import BlockTrees, filter_block
 from nodes.rules.withholding import withhold
-from nodes.sequencer.block_log import BlockLog
 from nodes.telemetry.clock import thread_cpu_ns
 from nodes.wire.blocks import stored_block_from_bytes
 
@@ -54,16 +54,31 @@ class ServedBlock(NamedTuple):
         return cls(block, trees, sum(map(len, items)))
 
 
+class StoredBlocks(Protocol):
+    """The durable log as the feed reads it, in a thread of its own."""
+
+    def block_bytes(self, height: int) -> bytes:
+        """One stored block, serialized. Raises Pruned where the log does not hold it."""
+        ...
+
+    def hashes_of(self, heights: Sequence[int]) -> dict[int, HeaderHash]:
+        """Hashes of the blocks that the log holds at these heights."""
+        ...
+
+
 class _Follower:
     """Where one stream stands."""
 
     def __init__(self, place: BlockRef) -> None:
         self.place = place
         self.rolled_back_to: BlockRef | None = None
+        self.told_firm = 0
+        """Height up to which it knows its blocks to be firm."""
 
     def roll_back(self, to: BlockRef) -> None:
         if self.place.height > to.height:
             self.place = self.rolled_back_to = to
+            self.told_firm = min(self.told_firm, to.height)
 
 
 class BlockFeed:
@@ -72,17 +87,19 @@ class BlockFeed:
     def __init__(
         self,
         *,
-        log: BlockLog,
+        log: StoredBlocks,
         genesis: BlockRef,
         head: BlockRef,
         rollup_ids: Sequence[RollupId],
-        commitment: Commitment,
+        firm_height: int | None = None,
     ) -> None:
+        """`firm_height`: up to where blocks are firm; None where each is firm once it is announced."""
         self._log = log
         self._genesis = genesis
         self._head = head
         self._rollup_ids = frozenset(rollup_ids)
-        self._commitment = commitment
+        self._firm_at_once = firm_height is None
+        self._firm_height = head.height if firm_height is None else firm_height
         self._recent: deque[ServedBlock] = deque()
         self._recent_bytes = 0
         self._read_back: OrderedDict[HeaderHash, ServedBlock] = OrderedDict()
@@ -100,6 +117,11 @@ class BlockFeed:
     def head(self) -> BlockRef:
         """The newest block announced."""
         return self._head
+
+    @property
+    def firm_height(self) -> int:
+        """Blocks up to here are firm."""
+        return self._firm_height
 
     @property
     def oldest_recent_height(self) -> int:
@@ -121,6 +143,14 @@ class BlockFeed:
         ):
             self._recent_bytes -= self._recent.popleft().size_bytes
         self._head = served.ref
+        if self._firm_at_once:
+            self._firm_height = self._head.height
+        self._wake()
+
+    def raise_firm(self, height: int) -> None:
+        """Blocks up to `height` are firm; every follower that has them is told."""
+        assert self._firm_height <= height <= self._head.height, "firm only rises, up to the head"
+        self._firm_height = height
         self._wake()
 
     def roll_back(self, to: BlockRef) -> None:
@@ -128,6 +158,7 @@ class BlockFeed:
         while self._recent and self._recent[-1].block.header.height > to.height:
             self._recent_bytes -= self._recent.pop().size_bytes
         self._head = to
+        self._firm_height = min(self._firm_height, to.height)
         self._roll_backs += 1
         for follower in self._followers:
             follower.roll_back(to)
@@ -150,6 +181,8 @@ class BlockFeed:
         if len(locator) > limits.MAX_LOCATOR_ENTRIES:
             raise LimitExceeded(limit="MAX_LOCATOR_ENTRIES", value=len(locator), maximum=limits.MAX_LOCATOR_ENTRIES)
         follower = _Follower(await self._common_ancestor(locator))
+        if self._firm_at_once:
+            follower.told_firm = follower.place.height  # it got each of them as firm
         if locator and follower.place != locator[0]:
             follower.rolled_back_to = follower.place
         self._followers.add(follower)
@@ -159,33 +192,49 @@ class BlockFeed:
                 if follower.rolled_back_to is not None:
                     to, follower.rolled_back_to = follower.rolled_back_to, None
                     yield RolledBack(to=to)
+                elif (firm := min(self._firm_height, follower.place.height)) > follower.told_firm:
+                    follower.told_firm = firm
+                    yield CommitmentRaised(height=Height(firm), level=Commitment.FIRM)
                 elif follower.place.height >= self._head.height:
                     await self._news.wait()
                 else:
                     served = await self._next(follower)
                     if served is not None:
                         follower.place = served.ref
-                        yield BlockSequenced(block=self._filter(served, rollup_id))
+                        is_firm = follower.place.height <= self._firm_height
+                        if is_firm:
+                            follower.told_firm = follower.place.height
+                        commitment = Commitment.FIRM if is_firm else Commitment.SOFT
+                        yield BlockSequenced(block=self._filter(served, rollup_id, commitment))
         finally:
             self._followers.discard(follower)
 
     async def _next(self, follower: _Follower) -> ServedBlock | None:
         """The block after the follower's place; None where a roll-back came in between.
 
-        Blocks that a roll-back can take are in memory, so a read from the log never meets one that is gone.
+        The log may already lack a block that is not firm, or hold another in its place, while the roll-back that says
+        so is still on its way here: then the follower waits for it. Raises Pruned.
         """
         place = follower.place
         height = place.height + 1
         if height >= self.oldest_recent_height:
             return self._recent[height - self.oldest_recent_height]
-        served = await asyncio.get_running_loop().run_in_executor(self._reader, self._read, height)
+        try:
+            served = await asyncio.get_running_loop().run_in_executor(self._reader, self._read, height)
+        except Pruned:
+            if height <= self._firm_height:
+                raise
+            served = None
         if follower.place != place or follower.rolled_back_to is not None or self._has_ended:
+            return None
+        if served is None or served.block.header.parent_hash != place.hash:
+            await self._news.wait()
             return None
         return served
 
-    def _filter(self, served: ServedBlock, rollup_id: RollupId) -> FilteredBlock:
+    def _filter(self, served: ServedBlock, rollup_id: RollupId, commitment: Commitment) -> FilteredBlock:
         began_ns = thread_cpu_ns()
-        filtered = filter_block(served.block, served.trees, rollup_id, self._commitment)
+        filtered = filter_block(served.block, served.trees, rollup_id, commitment)
         if self._withheld is not None:
             kind, blocks = self._withheld
             lacking = withhold(filtered, kind)
@@ -227,7 +276,7 @@ class BlockFeed:
         if cached is not None:
             self._read_back.move_to_end(cached.block.header_hash)
             return cached
-        block = stored_block_from_bytes(self._log.block(height).block)
+        block = stored_block_from_bytes(self._log.block_bytes(height))
         served = ServedBlock.of(block, BlockTrees(block.contents))
         self._read_back[block.header_hash] = served
         self._read_back_bytes += served.size_bytes

@@ -72,7 +72,7 @@ class LazyChain:
             sequenced=log.submission_hashes(above=head.height - rules.dedup_heights),
         )
         rollup_ids = [*[params.rollup_id for params in testnet.rollups], NOTICE_ROLLUP_ID]
-        self.feed = BlockFeed(log=log, genesis=genesis, head=head, rollup_ids=rollup_ids, commitment=Commitment.FIRM)
+        self.feed = BlockFeed(log=log, genesis=genesis, head=head, rollup_ids=rollup_ids)
         self._writer = GroupWriter(log, crash=crash)
 
     @property

@@ -52,7 +52,7 @@ def test_a_truncated_block_is_gone_and_its_submissions_are_back_in_front(tmp_pat
     assert list(log.journal()) == [entry(2), entry(3)]
     assert log.last_blocks(5) == [block(1, 1)]
     with pytest.raises(Pruned, match="height 2"):
-        log.block(2)
+        log.block_bytes(2)
     log.close()
 
 
