@@ -14,17 +14,24 @@ from typing import Protocol
 
 from coordinator.faults.kinds import (
     Crash,
+    DropTransactions,
+    ExpireBlockhashes,
     ForkBack,
     Kill,
+    LagRpc,
     LeaveOut,
     Pause,
     PlannedFault,
     ProverDown,
     ReorgBack,
     RewindBack,
+    RpcOutage,
     SignWrong,
     Silence,
+    SkipSlots,
     SlowAttester,
+    SolanaFork,
+    SolanaKind,
     Withhold,
 )
 from nodes.model.config import HostReady, NodeEndpoint
@@ -40,6 +47,8 @@ from nodes.model.faults import (
     ReorgL1,
     Rewind,
     SilenceReports,
+    SolanaTrouble,
+    Trouble,
     WithholdEvidence,
 )
 from nodes.model.ids import Height
@@ -172,7 +181,6 @@ class Injector:
                 async with SequencerClient(self._testnet.sequencer_address) as client:
                     head = (await client.status()).head.height
                 await self._testnet.inject(target, Fork(height=Height(max(0, head - heights))))
-
             case Silence(for_s=for_s):
                 await self._for_a_while(target, SilenceReports(on=True), SilenceReports(on=False), for_s)
             case SignWrong(for_s=for_s):
@@ -189,6 +197,8 @@ class Injector:
                 await self._testnet.inject(target, PauseL1(slots=slots))
             case Crash(place=place, count=count):
                 await self._crash(target, CrashAt(place=place, count=count))
+            case _:
+                await self._testnet.inject(target, _solana_trouble(fault.kind))
 
     async def _for_a_while(self, node: str, begin: Fault, end: Fault, for_s: float) -> None:
         await self._testnet.inject(node, begin)
@@ -233,6 +243,22 @@ class Injector:
         if pid == os.getpid():
             raise InvalidInput(f'{node} runs inside the coordinator and cannot be stopped alone; use launcher = "ray"')
         return pid
+
+
+def _solana_trouble(kind: SolanaKind) -> SolanaTrouble:
+    match kind:
+        case SolanaFork(depth=depth, keep_transactions=keep):
+            return SolanaTrouble(trouble=Trouble.FORK if keep else Trouble.FORK_AND_LOSE, amount=depth)
+        case SkipSlots(slots=slots):
+            return SolanaTrouble(trouble=Trouble.SKIP_SLOTS, amount=slots)
+        case DropTransactions(share_percent=share, slots=slots):
+            return SolanaTrouble(trouble=Trouble.DROP_TRANSACTIONS, amount=share, for_slots=slots)
+        case LagRpc(behind_slots=behind, slots=slots):
+            return SolanaTrouble(trouble=Trouble.LAG_RPC, amount=behind, for_slots=slots)
+        case RpcOutage(for_s=for_s):
+            return SolanaTrouble(trouble=Trouble.RPC_DOWN, amount=max(1, round(for_s * 1_000)))
+        case ExpireBlockhashes():
+            return SolanaTrouble(trouble=Trouble.EXPIRE_BLOCKHASHES)
 
 
 async def _pid_at(address: str) -> int:

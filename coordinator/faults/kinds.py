@@ -101,6 +101,50 @@ class LeaveOut:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SolanaFork:
+    """The Solana dev node abandons its newest slots. Beyond `confirm_slots` it breaks what was confirmed."""
+
+    depth: Annotated[int, Between(1, 1_000)] = 1
+    keep_transactions: bool = True
+    """They come again in another order; otherwise they are lost until the submitter sends them again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkipSlots:
+    """The Solana leaders miss their next slots."""
+
+    slots: Annotated[int, Between(1, 10_000)] = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropTransactions:
+    """Transactions sent to the Solana dev node get lost on their way for a while."""
+
+    share_percent: Annotated[int, Between(1, 100)] = 50
+    slots: Annotated[int, Between(1, 10_000)] = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LagRpc:
+    """The RPC of the Solana dev node answers as it stood some slots earlier, for a while."""
+
+    behind_slots: Annotated[int, Between(1, 10_000)] = 5
+    slots: Annotated[int, Between(1, 10_000)] = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RpcOutage:
+    """The RPC of the Solana dev node answers nobody for a while; its chain goes on."""
+
+    for_s: Annotated[float, Between(0.01, 600)] = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireBlockhashes:
+    """What was signed for the Solana dev node and has not landed can no longer land."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Crash:
     """The process ends by SIGKILL at a place of its own code, so that each step of a settlement can be struck."""
 
@@ -110,6 +154,7 @@ class Crash:
     """At the n-th time it gets there."""
 
 
+SolanaKind = SolanaFork | SkipSlots | DropTransactions | LagRpc | RpcOutage | ExpireBlockhashes
 Kind = (
     Kill
     | Pause
@@ -122,6 +167,7 @@ Kind = (
     | ProverDown
     | ReorgBack
     | LeaveOut
+    | SolanaKind
     | Crash
 )
 
@@ -137,7 +183,7 @@ class FaultKind:
 
 FAULTS: Mapping[str, FaultKind] = {
     "kill": FaultKind(options_type=Kill, targets=("rollup", "sequencer", "agglayer", "attester", "l1", "builder")),
-    "pause": FaultKind(options_type=Pause, targets=("rollup", "l1")),
+    "pause": FaultKind(options_type=Pause, targets=("rollup", "l1", "sequencer")),
     "rewind": FaultKind(options_type=RewindBack, targets=("rollup",)),
     "withhold": FaultKind(options_type=Withhold, targets=("sequencer",)),
     "fork": FaultKind(options_type=ForkBack, targets=("sequencer",)),
@@ -147,6 +193,12 @@ FAULTS: Mapping[str, FaultKind] = {
     "prover_down": FaultKind(options_type=ProverDown, targets=("agglayer",)),
     "reorg_l1": FaultKind(options_type=ReorgBack, targets=("l1",)),
     "pause_l1": FaultKind(options_type=LeaveOut, targets=("l1",)),
+    "solana_fork": FaultKind(options_type=SolanaFork, targets=("sequencer",)),
+    "skip_slots": FaultKind(options_type=SkipSlots, targets=("sequencer",)),
+    "drop_transactions": FaultKind(options_type=DropTransactions, targets=("sequencer",)),
+    "lag_rpc": FaultKind(options_type=LagRpc, targets=("sequencer",)),
+    "rpc_down": FaultKind(options_type=RpcOutage, targets=("sequencer",)),
+    "expire_blockhashes": FaultKind(options_type=ExpireBlockhashes, targets=("sequencer",)),
     "crash": FaultKind(options_type=Crash, targets=("agglayer", "sequencer", "rollup", "l1", "builder")),
 }
 
@@ -193,7 +245,7 @@ def plan_faults(
         if target not in allowed:
             raise UnknownName(kind=f"target of fault {table.kind!r}", name=target, known=[*allowed, ANY_ROLLUP])
         options = read_table(kind.options_type, table.options, table=f"faults[{index}]", source=source)
-        if options == Kill(what="engine") and target not in nodes["rollup"]:
+        if options == Kill(what="engine") and target not in (*nodes["rollup"], *nodes["sequencer"]):
             raise InvalidScenario(f"{source}: [faults[{index}]] {target} has no engine that could be killed alone")
         struck: Sequence[str] = ()
         if isinstance(options, ProverDown):

@@ -95,6 +95,36 @@ class DelayAttestations:
     """u32; 0 = at once again."""
 
 
+class Trouble(StrEnum):
+    """What can go wrong between a Solana chain and those who use it."""
+
+    FORK = "fork"
+    """The newest `amount` slots are abandoned; their transactions come again in another order."""
+    FORK_AND_LOSE = "fork_and_lose"
+    """The same, and their transactions are lost until they are sent again."""
+    SKIP_SLOTS = "skip_slots"
+    """The next `amount` slots have no block."""
+    DROP_TRANSACTIONS = "drop_transactions"
+    """Of the transactions sent during the next `for_slots` slots, `amount` per cent get lost."""
+    LAG_RPC = "lag_rpc"
+    """During the next `for_slots` slots the RPC answers as it stood `amount` slots earlier."""
+    RPC_DOWN = "rpc_down"
+    """For `amount` milliseconds the RPC answers nobody; the chain goes on."""
+    EXPIRE_BLOCKHASHES = "expire_blockhashes"
+    """Transactions that have not landed can no longer land."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SolanaTrouble:
+    """The Solana dev node behind a sequencer has one of the troubles. Refused where the chain is not a dev node's."""
+
+    trouble: Trouble
+    amount: int = 1
+    """u32; unit by trouble."""
+    for_slots: int = 0
+    """u32; only where the trouble lasts for slots."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrashAt:
     """The process of a node ends by SIGKILL when it reaches a place for the n-th time from now on.
@@ -118,5 +148,6 @@ Fault = (
     | DelayAttestations
     | ReorgL1
     | PauseL1
+    | SolanaTrouble
     | CrashAt
 )

@@ -14,6 +14,8 @@ from nodes.model.faults import (
     ReorgL1,
     Rewind,
     SilenceReports,
+    SolanaTrouble,
+    Trouble,
     WithholdEvidence,
 )
 from nodes.model.ids import Height
@@ -84,6 +86,8 @@ def fault_to_proto(node: str, fault: Fault) -> pb.InjectFaultRequest:
             request.reorg_l1.CopyFrom(pb.ReorgL1(depth=depth, keep_transactions=keep))
         case PauseL1(slots=slots):
             request.pause_l1.CopyFrom(pb.PauseL1(slots=slots))
+        case SolanaTrouble(trouble=trouble, amount=amount, for_slots=for_slots):
+            request.solana_trouble.CopyFrom(pb.SolanaTrouble(trouble=trouble.value, amount=amount, for_slots=for_slots))
         case CrashAt(place=place, count=count):
             request.crash_at.CopyFrom(pb.CrashAt(place=place, count=count))
     return request
@@ -92,7 +96,7 @@ def fault_to_proto(node: str, fault: Fault) -> pb.InjectFaultRequest:
 def fault_from_proto(message: pb.InjectFaultRequest) -> tuple[str, Fault]:
     """The node's name and its fault.
 
-    Raises InvalidInput for an unknown fault or a count of 0, UnknownName for a kind of evidence.
+    Raises InvalidInput for an unknown fault or a count of 0, UnknownName for a kind of evidence or a trouble.
     """
     fault: Fault
     match message.WhichOneof("fault"):
@@ -115,6 +119,8 @@ def fault_from_proto(message: pb.InjectFaultRequest) -> tuple[str, Fault]:
             fault = ReorgL1(depth=depth, keep_transactions=message.reorg_l1.keep_transactions)
         case "pause_l1":
             fault = PauseL1(slots=_at_least_1(message.pause_l1.slots, "pause_l1: slots"))
+        case "solana_trouble":
+            fault = _trouble_from_proto(message.solana_trouble)
         case "crash_at":
             fault = CrashAt(place=message.crash_at.place, count=_at_least_1(message.crash_at.count, "crash_at: count"))
         case _:
@@ -128,6 +134,17 @@ def _withhold_from_proto(message: pb.WithholdEvidence) -> WithholdEvidence:
         raise UnknownName(kind="evidence", name=message.kind, known=kinds)
     return WithholdEvidence(
         kind=EvidenceKind(message.kind), blocks=_at_least_1(message.blocks, "withhold_evidence: blocks")
+    )
+
+
+def _trouble_from_proto(message: pb.SolanaTrouble) -> SolanaTrouble:
+    troubles = [trouble.value for trouble in Trouble]
+    if message.trouble not in troubles:
+        raise UnknownName(kind="trouble of Solana", name=message.trouble, known=troubles)
+    return SolanaTrouble(
+        trouble=Trouble(message.trouble),
+        amount=_at_least_1(message.amount, "solana_trouble: amount"),
+        for_slots=message.for_slots,
     )
 
 

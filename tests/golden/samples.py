@@ -24,6 +24,8 @@ from nodes.model.faults import (
     ReorgL1,
     Rewind,
     SilenceReports,
+    SolanaTrouble,
+    Trouble,
     WithholdEvidence,
 )
 from nodes.model.ids import (
@@ -390,6 +392,7 @@ def _control() -> list[Sample]:
         "delay_attestations": DelayAttestations(delay_ms=1_500),
         "reorg_l1": ReorgL1(depth=2, keep_transactions=True),
         "pause_l1": PauseL1(slots=5),
+        "solana_trouble": SolanaTrouble(trouble=Trouble.LAG_RPC, amount=4, for_slots=10),
         "crash_at": CrashAt(place="settlement.after_journal", count=2),
     }
     requests = {kind: control_messages.fault_to_proto("node-0", fault) for kind, fault in faults.items()}

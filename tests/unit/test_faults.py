@@ -9,14 +9,20 @@ import pytest
 from coordinator.faults import FAULTS, Injector, PlannedFault, check_times, injector, plan_faults
 from coordinator.faults.kinds import (
     Crash,
+    DropTransactions,
+    ExpireBlockhashes,
     Kill,
     Kind,
+    LagRpc,
     LeaveOut,
     Pause,
     ReorgBack,
+    RpcOutage,
     SignWrong,
     Silence,
+    SkipSlots,
     SlowAttester,
+    SolanaFork,
 )
 from coordinator.spec.scenario import FaultTable
 from nodes.model.config import HostReady, NodeEndpoint
@@ -29,6 +35,8 @@ from nodes.model.faults import (
     PauseL1,
     ReorgL1,
     SilenceReports,
+    SolanaTrouble,
+    Trouble,
 )
 from nodes.telemetry.clock import SystemClock
 from nodes.telemetry.events import FaultHealed, FaultInjected
@@ -201,6 +209,25 @@ async def test_a_target_that_does_not_recover_is_recorded_with_the_reason() -> N
         ),
         ("reorg_l1", "l1", ReorgBack(depth=2), [ReorgL1(depth=2, keep_transactions=True)]),
         ("pause_l1", "l1", LeaveOut(slots=3), [PauseL1(slots=3)]),
+        (
+            "solana_fork", "sequencer", SolanaFork(depth=3, keep_transactions=False),
+            [SolanaTrouble(trouble=Trouble.FORK_AND_LOSE, amount=3)],
+        ),
+        ("solana_fork", "sequencer", SolanaFork(depth=3), [SolanaTrouble(trouble=Trouble.FORK, amount=3)]),
+        ("skip_slots", "sequencer", SkipSlots(slots=3), [SolanaTrouble(trouble=Trouble.SKIP_SLOTS, amount=3)]),
+        (
+            "drop_transactions", "sequencer", DropTransactions(share_percent=5, slots=7),
+            [SolanaTrouble(trouble=Trouble.DROP_TRANSACTIONS, amount=5, for_slots=7)],
+        ),
+        (
+            "lag_rpc", "sequencer", LagRpc(behind_slots=3, slots=7),
+            [SolanaTrouble(trouble=Trouble.LAG_RPC, amount=3, for_slots=7)],
+        ),
+        ("rpc_down", "sequencer", RpcOutage(for_s=0.5), [SolanaTrouble(trouble=Trouble.RPC_DOWN, amount=500)]),
+        (
+            "expire_blockhashes", "sequencer", ExpireBlockhashes(),
+            [SolanaTrouble(trouble=Trouble.EXPIRE_BLOCKHASHES)],
+        ),
     ],
 )  # fmt: skip
 async def test_what_is_done_for_a_while_is_undone(name: str, target: str, kind: Kind, injected: list[Fault]) -> None:

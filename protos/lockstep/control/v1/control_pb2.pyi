@@ -53,7 +53,7 @@ class ReadClockResponse(_message.Message):
     def __init__(self, monotonic_ns: _Optional[int] = ..., wall_ns: _Optional[int] = ..., boot_id: _Optional[str] = ...) -> None: ...
 
 class InjectFaultRequest(_message.Message):
-    __slots__ = ("node", "kill_engine", "rewind", "withhold_evidence", "fork", "silence_reports", "attest_wrong", "delay_attestations", "reorg_l1", "pause_l1", "crash_at")
+    __slots__ = ("node", "kill_engine", "rewind", "withhold_evidence", "fork", "silence_reports", "attest_wrong", "delay_attestations", "reorg_l1", "pause_l1", "crash_at", "solana_trouble")
     NODE_FIELD_NUMBER: _ClassVar[int]
     KILL_ENGINE_FIELD_NUMBER: _ClassVar[int]
     REWIND_FIELD_NUMBER: _ClassVar[int]
@@ -65,6 +65,7 @@ class InjectFaultRequest(_message.Message):
     REORG_L1_FIELD_NUMBER: _ClassVar[int]
     PAUSE_L1_FIELD_NUMBER: _ClassVar[int]
     CRASH_AT_FIELD_NUMBER: _ClassVar[int]
+    SOLANA_TROUBLE_FIELD_NUMBER: _ClassVar[int]
     node: str
     kill_engine: KillEngine
     rewind: Rewind
@@ -76,7 +77,8 @@ class InjectFaultRequest(_message.Message):
     reorg_l1: ReorgL1
     pause_l1: PauseL1
     crash_at: CrashAt
-    def __init__(self, node: _Optional[str] = ..., kill_engine: _Optional[_Union[KillEngine, _Mapping]] = ..., rewind: _Optional[_Union[Rewind, _Mapping]] = ..., withhold_evidence: _Optional[_Union[WithholdEvidence, _Mapping]] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., silence_reports: _Optional[_Union[SilenceReports, _Mapping]] = ..., attest_wrong: _Optional[_Union[AttestWrong, _Mapping]] = ..., delay_attestations: _Optional[_Union[DelayAttestations, _Mapping]] = ..., reorg_l1: _Optional[_Union[ReorgL1, _Mapping]] = ..., pause_l1: _Optional[_Union[PauseL1, _Mapping]] = ..., crash_at: _Optional[_Union[CrashAt, _Mapping]] = ...) -> None: ...
+    solana_trouble: SolanaTrouble
+    def __init__(self, node: _Optional[str] = ..., kill_engine: _Optional[_Union[KillEngine, _Mapping]] = ..., rewind: _Optional[_Union[Rewind, _Mapping]] = ..., withhold_evidence: _Optional[_Union[WithholdEvidence, _Mapping]] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., silence_reports: _Optional[_Union[SilenceReports, _Mapping]] = ..., attest_wrong: _Optional[_Union[AttestWrong, _Mapping]] = ..., delay_attestations: _Optional[_Union[DelayAttestations, _Mapping]] = ..., reorg_l1: _Optional[_Union[ReorgL1, _Mapping]] = ..., pause_l1: _Optional[_Union[PauseL1, _Mapping]] = ..., crash_at: _Optional[_Union[CrashAt, _Mapping]] = ..., solana_trouble: _Optional[_Union[SolanaTrouble, _Mapping]] = ...) -> None: ...
 
 class KillEngine(_message.Message):
     __slots__ = ()
@@ -141,6 +143,16 @@ class CrashAt(_message.Message):
     place: str
     count: int
     def __init__(self, place: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
+
+class SolanaTrouble(_message.Message):
+    __slots__ = ("trouble", "amount", "for_slots")
+    TROUBLE_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    FOR_SLOTS_FIELD_NUMBER: _ClassVar[int]
+    trouble: str
+    amount: int
+    for_slots: int
+    def __init__(self, trouble: _Optional[str] = ..., amount: _Optional[int] = ..., for_slots: _Optional[int] = ...) -> None: ...
 
 class InjectFaultResponse(_message.Message):
     __slots__ = ()
