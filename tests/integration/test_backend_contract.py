@@ -1,7 +1,8 @@
 """What every sequencer backend promises, over real gRPC. Runs over the table: a new line is tested unasked."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from nodes.model.bundle import Bundle, Leg
 from nodes.model.errors import EvidenceMissing, InvalidInput, LimitExceeded, Overloaded, Unavailable, UnknownName
 from nodes.model.faults import EvidenceKind, WithholdEvidence
 from nodes.model.ids import NOTICE_ROLLUP_ID, HeaderHash, Height, LegHash, RollupId, hex_of, rollup_id_of
-from nodes.model.sequenced_block import BlockRef, BlockSequenced, Commitment, RolledBack
+from nodes.model.sequenced_block import BlockRef, BlockSequenced, Commitment, FilteredBlock, RolledBack
+from nodes.model.sequenced_block import CommitmentRaised as Raised
 from nodes.rules import sequenced_block as blocks
 from nodes.rules.hashes import sha256
 from nodes.rules.payload import sign
@@ -24,6 +26,7 @@ from nodes.telemetry.events import CommitmentRaised
 from nodes.telemetry.tracer import MemoryTracer
 from nodes.wire.bundles import bundle_to_bytes
 from nodes.wire.sequencer import SequencerClient
+from nodes.wire.streams import closing
 from tests.support.crafting import CHAIN_ID, CHAINS, KEYS, ROLLUPS, LegPlan, bundle, lone, make_testnet
 from tests.support.sequencer_configs import SIGNING_KEY
 from tests.support.sequencers import (
@@ -231,16 +234,15 @@ async def _submit_patiently(client: SequencerClient, made: Bundle) -> None:
 
 async def test_blocks_keep_to_their_bytes_and_bundles_stay_whole(make: MakeNode) -> None:
     bundles = [pair(nonce) for nonce in range(40)]
-    async with serving(make(block_interval_ms=SLOW, block_bytes_max=2_000)) as client:
-        # Much less than an interval: full blocks are cut when they are full.
-        async with asyncio.timeout(SLOW / 2_000):
-            await submit(client, *bundles)
-            height = await sequenced_height(client, RA, payload_of(bundles[30]))
+    async with serving(make(block_bytes_max=2_000)) as client:
+        await submit(client, *bundles)
+        height = await sequenced_height(client, RA, payload_of(bundles[-1]))
         counts = {}
         for rollup_id in (RA, RB):
             served = await blocks_until(client, rollup_id, height=height)
             counts[rollup_id] = [len(block.content.payloads) for block in served]
     assert counts[RA] == counts[RB]
+    assert sum(counts[RA]) == len(bundles)
     assert max(counts[RA]) <= 2_000 // sum(len(leg.payload) for leg in bundles[0].legs)
 
 
@@ -251,8 +253,8 @@ async def test_a_follower_starts_anywhere_and_gets_every_block(make: MakeNode) -
             BlockRef(height=Height(at + 1), hash=blocks.header_hash(block.header)) for at, block in enumerate(served)
         ]
         events = await events_until(client, [refs[4], refs[2], refs[0]], RA, height=8)
-    assert all(isinstance(event, BlockSequenced) for event in events)
-    assert [_height(event) for event in events] == [6, 7, 8]
+    assert not any(isinstance(event, RolledBack) for event in events)
+    assert _heights(events) == [6, 7, 8]
 
 
 async def test_a_stale_locator_is_rolled_back_to_the_common_ancestor(make: MakeNode) -> None:
@@ -264,7 +266,7 @@ async def test_a_stale_locator_is_rolled_back_to_the_common_ancestor(make: MakeN
         unknown = await events_until(client, strange, RA, height=2)
     assert known[0] == RolledBack(to=third)
     assert unknown[0] == RolledBack(to=blocks.genesis_ref(CHAIN_ID))
-    assert [_height(event) for event in known[1:] + unknown[1:]] == [4, 1, 2]
+    assert _heights(known[1:] + unknown[1:]) == [4, 1, 2]
 
 
 async def test_an_unknown_rollup_and_an_endless_locator_are_refused(make: MakeNode) -> None:
@@ -283,11 +285,11 @@ async def test_a_slow_reader_misses_nothing(make: MakeNode) -> None:
     node = make(block_interval_ms=10)
     async with serving(node) as client:
         stream = node.follow([], RA)
-        heights = [_height(await anext(stream))]
+        heights = _heights([await anext(stream)])
         await blocks_until(client, RB, height=limits.FOLLOW_BUFFER_BLOCKS + 20)
         async with asyncio.timeout(WAIT_S):
             while heights[-1] < limits.FOLLOW_BUFFER_BLOCKS + 30:
-                heights.append(_height(await anext(stream)))
+                heights += _heights([await anext(stream)])
         await stream.aclose()  # type: ignore[attr-defined]  # a generator
     assert heights == list(range(1, len(heights) + 1))
 
@@ -306,7 +308,8 @@ async def test_a_restart_continues_the_chain_and_its_memory(make: MakeNode) -> N
         reader = Reader(RA)
         await reader.read_until(client, height)
         after = await blocks_until(client, RA, height=head.height)
-    assert before == after
+    assert [_without_level(block) for block in before] == [_without_level(block) for block in after]
+    assert all(old.commitment <= new.commitment for old, new in zip(before, after, strict=True))
     assert fates_of({RA: reader}) == {RA: ["admitted", "admitted"]}
 
 
@@ -352,13 +355,18 @@ async def test_every_block_is_traced_with_what_it_holds(backend: Backend, tmp_pa
     async with serving(make_node(tmp_path, backend=backend, tracer=tracer)) as client:
         await submit(client, made)
         height = await sequenced_height(client, RA, payload_of(made))
+        await firm_height(client, height)
     traced = [(record, record.event) for record in tracer.stamped if isinstance(record.event, TracedBlock)]
     (holding,) = [(record, event) for record, event in traced if event.height == height]
     assert holding[1].submission_hashes == (sha256(bundle_to_bytes(made)),)
     assert (holding[1].payloads, holding[1].payload_bytes) == (2, sum(len(leg.payload) for leg in made.legs))
-    (firm,) = [
-        record for record in tracer.stamped if record.event == CommitmentRaised(height=height, level=Commitment.FIRM)
-    ]
+    firm = next(
+        record
+        for record in tracer.stamped
+        if isinstance(record.event, CommitmentRaised)
+        and record.event.level == Commitment.FIRM
+        and record.event.height >= height
+    )
     assert holding[0].monotonic_ns <= firm.monotonic_ns
     assert [event.height for _, event in traced] == list(range(1, len(traced) + 1))
 
@@ -432,6 +440,31 @@ def notice(payload: bytes) -> Bundle:
     return Bundle(version=0, expiry=0, legs=(leg,))
 
 
-def _height(event: object) -> int:
-    assert isinstance(event, BlockSequenced)
-    return blocks.decode_header(event.block.header).height
+async def test_followers_learn_when_blocks_become_firm(make: MakeNode) -> None:
+    async with serving(make()) as client:
+        await submit(client, pair())
+        height = await sequenced_height(client, RA, payload_of(pair()))
+        assert await firm_height(client, height) >= height
+        assert (await client.status()).firm_height >= height
+
+
+async def firm_height(client: SequencerClient, height: int) -> int:
+    """Follow until a follower knows that a height is firm; up to where it is."""
+    async with asyncio.timeout(WAIT_S), closing(client.follow([], RA)) as stream:
+        async for event in stream:
+            if isinstance(event, Raised) and event.level >= Commitment.FIRM and event.height >= height:
+                return event.height
+            if isinstance(event, BlockSequenced) and event.block.commitment >= Commitment.FIRM:
+                at = blocks.decode_header(event.block.header).height
+                if at >= height:
+                    return at
+    raise AssertionError("the stream ended")
+
+
+def _heights(events: Sequence[object]) -> list[int]:
+    """Of the blocks among the events; whatever else a backend tells in between."""
+    return [blocks.decode_header(event.block.header).height for event in events if isinstance(event, BlockSequenced)]
+
+
+def _without_level(block: FilteredBlock) -> FilteredBlock:
+    return replace(block, commitment=Commitment.SOFT)
