@@ -13,6 +13,8 @@ Pubkey = NewType("Pubkey", bytes)
 Signature = NewType("Signature", bytes)
 """64 bytes: the first signature of a Solana transaction, its id."""
 
+DEVNODE, SURFPOOL = "devnode", "surfpool"
+"""Kinds of a Solana node that is started beside its sequencer."""
 SIGNATURE_FEE_LAMPORTS = 5_000
 PACKET_BYTES = 1_232
 """Largest serialized transaction."""
