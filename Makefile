@@ -59,13 +59,15 @@ check-stubs: $(PYTHON_READY)
 
 check-contracts: $(SETUP)
 	$(BIN)/python contracts/build.py --check
+	$(BIN)/python -m nodes.solana.inbox.build --check
 
 protos: $(PYTHON_READY) ## Generate the protobuf and gRPC stubs beside their .proto files
 	find protos -name '*_pb2*.py*' -not -path '*/__pycache__/*' -delete
 	$(PROTOC) --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO_FILES)
 
-contracts: $(SETUP) ## Compile the Solidity sources to the committed artifacts
+contracts: $(SETUP) ## Compile the Solidity sources and the Solana inbox (with clang 19) to the committed artifacts
 	$(BIN)/python contracts/build.py
+	$(BIN)/python -m nodes.solana.inbox.build
 
 format: $(PYTHON_READY) ## Format the code and apply the linter's safe fixes
 	$(BIN)/ruff check --fix --exit-zero .

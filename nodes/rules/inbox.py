@@ -6,7 +6,7 @@ CHUNK   u8 2 | u8 format | digest 32 | u16 index | bytes  writes no state; any n
 COMMIT  u8 3 | u8 format | digest 32 | u16 chunks         releases the chunks as one entry, at its own position
 entry   plain   u8 0 | u8 slot | u24 length | payload
         bundle  u8 n | u32 version | u64 expiry | n x (u8 slot | u24 length | leg_hash 32) | payloads
-state   u8 1 | u8 bump | 6 zero bytes | rollup_id 32 | u64 sequence | u64 data_bytes | rolling_hash 32    88 bytes
+state   u8 1 | u8 bump | u48 slot of INIT | rollup_id 32 | u64 sequence | u64 data_bytes | rolling_hash 32    88 bytes
 
 A slot is an index into the rollup accounts of the instruction, in their order. `digest` is the SHA-256 of the entry
 that the chunks give in order of their index. The program hashes the whole instruction data into every rollup that it

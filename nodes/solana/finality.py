@@ -1,0 +1,57 @@
+"""Waiting until accounts are final. What is deployed must outlast any fork before anything is posted to it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from nodes.model.errors import Unavailable
+from nodes.model.solana import Pubkey
+from nodes.solana.keypairs import base58
+from nodes.solana.ports import SolanaRpc
+
+DEADLINE_S = 120.0
+"""Solana takes 13 s; a chain that has stopped does not."""
+_KEYS_PER_CALL = 100
+
+
+async def until_final(
+    rpc: SolanaRpc,
+    accounts: Sequence[Pubkey],
+    tables: Sequence[Pubkey] = (),
+    *,
+    tick: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Return when the accounts exist at finalized, and the lookup tables hold there what they hold at confirmed.
+
+    `tick` moves a chain that has no clock of its own yet. Raises Unavailable, RpcError.
+    """
+    try:
+        async with asyncio.timeout(DEADLINE_S), aclosing(rpc.slots()) as slots:  # type: ignore[type-var]  # a generator
+            while not await _are_final(rpc, accounts, tables):
+                if tick is not None:
+                    await tick()
+                else:
+                    await anext(slots)
+    except TimeoutError:
+        raise Unavailable(
+            f"the inbox is confirmed, but not final after {DEADLINE_S:g} s; does the Solana chain make blocks? "
+            "Start again: what is deployed is kept"
+        ) from None
+
+
+async def _are_final(rpc: SolanaRpc, accounts: Sequence[Pubkey], tables: Sequence[Pubkey]) -> bool:
+    # Their data move with every posting, so that only their being there can be compared.
+    if None in await _data(rpc, accounts, "finalized"):
+        return False
+    return await _data(rpc, tables, "finalized") == await _data(rpc, tables, "confirmed")
+
+
+async def _data(rpc: SolanaRpc, keys: Sequence[Pubkey], level: str) -> list[Any]:
+    """Data of each account; None where there is none."""
+    found: list[Any] = []
+    for at in range(0, len(keys), _KEYS_PER_CALL):
+        names = [base58(key) for key in keys[at : at + _KEYS_PER_CALL]]
+        answer = await rpc.call("getMultipleAccounts", [names, {"commitment": level, "encoding": "base64"}])
+        found += [account and account["data"] for account in answer["value"]]
+    return found
