@@ -1,0 +1,1 @@
+"""A second, independent EVM that executes again what a rollup's engine executed, and compares what it did."""
