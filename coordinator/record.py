@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from nodes.model.errors import InvalidInput
 
 FORMAT = 1
+RUNS_FILE = "comparison-runs.json"
 _HASH = pa.binary(32)
 _TIME = pa.int64()
 """Nanoseconds on the coordinator's monotonic clock; wall time = run.json's wall_zero_ns + this."""
@@ -238,4 +239,57 @@ class RunDirectory:
         document: dict[str, Any] = json.loads(self.run_json.read_text(encoding="utf-8"))
         if document.get("format") != FORMAT:
             raise InvalidInput(f"{self.run_json} has format {document.get('format')}, this version reads {FORMAT}")
+        return document
+
+
+BACKENDS_KIND, VARY_KIND = "backends", "vary"
+"""Why runs stand together: each backend several times, or one key with several values."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonDirectory:
+    """The folder of runs that are compared: one folder a run, and a list of them.
+
+    comparison-runs.json: {format, kind, scenario, labels, repeats, command, method, notes, runs: [{label, repeat,
+    directory (relative), state (finished | interrupted | failed), error, seconds}]}; the runs in the order in which
+    they ran. Those not started are not in it.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path) -> "ComparisonDirectory":
+        """A new folder. Raises InvalidInput where there is a comparison, or a run, already."""
+        if (path / RUNS_FILE).exists() or (path / "run.json").exists():
+            raise InvalidInput(f"{path} already holds runs; choose another directory with --out")
+        path.mkdir(parents=True, exist_ok=True)
+        return cls(path=path)
+
+    @classmethod
+    def open(cls, path: Path) -> "ComparisonDirectory":
+        """An existing one. Raises InvalidInput where there is none."""
+        if not cls.is_one(path):
+            raise InvalidInput(f"{path} has no {RUNS_FILE}; give the directory that `lockstep compare` wrote")
+        return cls(path=path)
+
+    @staticmethod
+    def is_one(path: Path) -> bool:
+        """Whether the folder holds compared runs."""
+        return (path / RUNS_FILE).is_file()
+
+    def write(self, document: Mapping[str, Any]) -> None:
+        """Write the list, after every run; a reader never sees half of it."""
+        draft = self.path / f"{RUNS_FILE}.tmp"
+        draft.write_text(json.dumps({"format": FORMAT, **document}, indent=1) + "\n", encoding="utf-8")
+        draft.replace(self.path / RUNS_FILE)
+
+    def read(self) -> dict[str, Any]:
+        """Read the list back. Raises InvalidInput where it is damaged or of another format."""
+        file = self.path / RUNS_FILE
+        try:
+            document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"{file} cannot be read: {error}") from error
+        if document.get("format") != FORMAT:
+            raise InvalidInput(f"{file} has format {document.get('format')}, this version reads {FORMAT}")
         return document

@@ -5,7 +5,7 @@ these shapes, so that a new backend or engine touches no caller.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from nodes.model.agglayer import (
@@ -49,6 +49,10 @@ class SequencerStatus:
     rollup_ids: tuple[RollupId, ...]
     block_interval_ms: int
     block_bytes_max: int
+    costs: Mapping[str, int] = field(default_factory=dict)
+    """What the order has cost outside of Lockstep, by name (lamports, solana_transactions, posted_bytes, ...): totals
+    since the node's directory was new, which restarts do not set back. Empty where a backend pays nobody.
+    """
 
 
 class Sequencer(Protocol):
@@ -230,3 +234,20 @@ class Prover(Protocol):
     async def prove(self, items: Sequence[ProvingItem], progress: Callable[[ProofProgress], None]) -> Proof:
         """Prove all items together. Raises ProofFailed naming the item that the program refuses; Unavailable."""
         ...
+
+
+class Link(Protocol):
+    """Leads from one node to its peers where regions are emulated."""
+
+    def __call__(self, address: str, peer: str = "") -> str:
+        """What to connect to in place of a peer's host:port or URL; the address itself where nothing is emulated.
+
+        `peer` names who listens there, unless it is a node of the testnet. Raises InvalidInput for an address that
+        cannot be relayed.
+        """
+        ...
+
+
+def direct(address: str, peer: str = "") -> str:
+    """The `Link` of a node without a region."""
+    return address

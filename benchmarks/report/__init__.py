@@ -7,7 +7,8 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
-from benchmarks.report.compare import Comparison, compare_runs, print_comparison, write_comparison
+from benchmarks.report.compare import Comparison, compare_runs, read_comparison
+from benchmarks.report.compare_text import print_comparison
 from benchmarks.report.results import Results, compute_results
 from benchmarks.report.run_data import BrokenRunDirectory, read_run
 from benchmarks.report.terminal import print_report, report_text
@@ -20,6 +21,7 @@ __all__ = [
     "compare_runs",
     "print_comparison",
     "print_report",
+    "read_comparison",
     "write_comparison",
     "write_report",
 ]
@@ -45,15 +47,28 @@ def write_report(run_dir: Path, *, formats: Collection[str] = ALL_FORMATS) -> Re
         write_tables(results, run_dir / "tables")
     if {"html", "png", "svg", "pdf"} & set(formats):
         # Matplotlib takes half a second to import.
+        from benchmarks.report.canvas import Canvas
         from benchmarks.report.charts import charts_of
         from benchmarks.report.figures import render
         from benchmarks.report.page import page
 
-        charts = charts_of(results)
-        drawings = render(charts, data, results, directory=run_dir / "figures", formats=formats)
+        drawings = render(
+            charts_of(results),
+            lambda figure, narrow: Canvas(figure=figure, narrow=narrow, data=data, results=results),
+            directory=run_dir / "figures",
+            formats=formats,
+        )
         if "html" in formats:
             _write(run_dir / "report.html", page(data, results, drawings))
     return results
+
+
+def write_comparison(comparison: Comparison, directory: Path) -> Path:
+    """Write comparison.json, .txt and .html with its figures into a folder; the page's path."""
+    # Matplotlib takes half a second to import.
+    from benchmarks.report.compare_page import write_comparison as write
+
+    return write(comparison, directory)
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,13 +20,11 @@ MANY_NAMES = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Canvas:
+class Sheet:
     """A figure being drawn, and what the pointer shall tell."""
 
     figure: Figure
     narrow: bool
-    data: RunData
-    results: Results
     tips: list[str] = field(default_factory=list)
 
     def tip(self, artist: Any, text: str) -> None:
@@ -36,18 +34,29 @@ class Canvas:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chart:
-    """One figure of a report."""
+class Canvas(Sheet):
+    """A figure of one run's report."""
+
+    data: RunData
+    results: Results
+
+
+AnySheet = TypeVar("AnySheet", bound=Sheet)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart(Generic[AnySheet]):
+    """One figure, drawn on a sheet that holds what it needs."""
 
     name: str
     title: str
     caption: str
-    draw: Callable[[Canvas], None]
+    draw: Callable[[AnySheet], None]
     height_inches: float = 3.3
     narrow_height_inches: float = 3.1
 
 
-def legend_above(canvas: Canvas, axes: Axes) -> None:
+def legend_above(canvas: Sheet, axes: Axes) -> None:
     """One row above the axes, more on a narrow figure or with many names."""
     handles, labels = axes.get_legend_handles_labels()
     columns = 4 if canvas.narrow else 7

@@ -11,13 +11,13 @@ from benchmarks.report.bar_charts import (
     draw_stage_cpu,
     shown_outcomes,
 )
-from benchmarks.report.canvas import Chart
+from benchmarks.report.canvas import Canvas, Chart
 from benchmarks.report.layer_charts import draw_ladder, draw_reorgs, draw_rounds, draw_settling
 from benchmarks.report.line_charts import draw_backlog, draw_cdf, draw_latency_time, draw_sweep, draw_throughput
 from benchmarks.report.results import Results
 
 
-def charts_of(results: Results) -> list[Chart]:
+def charts_of(results: Results) -> list[Chart[Canvas]]:
     """The figures that this run has something to show for, in the order of the report."""
     chosen = []
     if results.bundles["due"]:
@@ -42,7 +42,7 @@ def charts_of(results: Results) -> list[Chart]:
     return [*chosen, *_layer_charts(results)]
 
 
-def _layer_charts(results: Results) -> list[Chart]:
+def _layer_charts(results: Results) -> list[Chart[Canvas]]:
     """The figures of an aggregation layer; none for a run without one."""
     layer = results.atomicity
     if layer is None:
@@ -126,7 +126,7 @@ _SETTLING = Chart(
 )
 
 
-def _ladder_chart(rows: int) -> Chart:
+def _ladder_chart(rows: int) -> Chart[Canvas]:
     return Chart(
         name="ladder",
         title="The ladder of stages",
@@ -138,7 +138,7 @@ def _ladder_chart(rows: int) -> Chart:
     )
 
 
-def _outcomes_chart(rows: int) -> Chart:
+def _outcomes_chart(rows: int) -> Chart[Canvas]:
     return Chart(
         name="outcomes",
         title="Outcomes",
@@ -149,7 +149,7 @@ def _outcomes_chart(rows: int) -> Chart:
     )
 
 
-def _resources_chart(rows: int) -> Chart:
+def _resources_chart(rows: int) -> Chart[Canvas]:
     return Chart(
         name="resources",
         title="Resources by node",
@@ -160,7 +160,7 @@ def _resources_chart(rows: int) -> Chart:
     )
 
 
-def _stage_chart(rows: int) -> Chart:
+def _stage_chart(rows: int) -> Chart[Canvas]:
     return Chart(
         name="stage_cpu",
         title="Where the CPU goes",

@@ -1,355 +1,301 @@
 """Several runs side by side: how their settings and their figures differ, and whether a run got worse.
 
-Reads results.json of each run. Two runs are no statistics: a difference counts only from ten percent on, and a run that
-is not valid supports no verdict at all.
+A side is one run (a value of `--vary`, a baseline) or a backend's repeats. Reads results.json of each run and, for what
+a backend promises, its run.json. Two single runs are no statistics: a difference counts only from ten percent on; with
+five repeats ratios have intervals. What is not valid supports no verdict at all.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from benchmarks.report import wording
+from benchmarks.report.compare_backends import BackendSections, backend_sections
+from benchmarks.report.metrics import METRICS, Metric, proof_kind_of, read_results, settings_of
+from benchmarks.report.repeats import Spread, judge, pairs_of, ratio_interval, ratio_of
 from benchmarks.report.run_data import BrokenRunDirectory
+from benchmarks.report.verdicts import Line, broken_rules, line_of, repeated_verdict, single_verdict
+from coordinator.record import BACKENDS_KIND, ComparisonDirectory
 
-RULE_SHARE = 0.10
-"""Smaller differences between single runs are within what a machine shared with others does by itself."""
-FLOOR_MS = 2.0
-"""A latency that moved by less is the scheduler's, however large the share."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """One line of a comparison."""
-
-    name: str
-    unit: str
-    value: Callable[[Mapping[str, Any]], float | None]
-    more_is_better: bool
-    floor: float = 0.0
-    judged: bool = True
-    """Whether it can make a regression."""
+FORMAT = 1
+FINISHED = "finished"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """A metric over all runs; ratios are to the first run."""
+class RunRow:
+    """One run of a comparison, in the order in which they ran."""
 
-    name: str
-    unit: str
-    values: tuple[float | None, ...]
-    ratios: tuple[float | None, ...]
-    verdicts: tuple[str, ...]
-    """better, worse, no difference, not judged or not known, of each run after the first."""
+    label: str
+    repeat: int
+    """From 1."""
+    directory: str
+    """Relative to the folder of the comparison, where it lies inside."""
+    state: str
+    """finished, interrupted, or failed."""
+    valid: bool
+    used: bool
+    """Whether its figures are in the medians."""
+    why_not: str
+    """Why it is not used, or not valid."""
+    completion_p50_ms: float | None
+    """Median latency of the stage at which bundles are completed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Runs side by side. The first is what the others are compared with."""
+    """Sides next to each other. The first is what the others are compared with."""
 
+    format: int
+    title: str
     labels: tuple[str, ...]
+    repeats: int
+    """Repeats in which every side has a run that is used."""
     valid: tuple[bool, ...]
     lines: tuple[Line, ...]
     differing_settings: Mapping[str, tuple[str, ...]]
     verdict: str
     regressed: bool
-    """Whether a valid comparison shows a metric worse by the rule."""
+    """Whether a valid comparison of single runs shows a metric worse by the rule."""
     outcomes: tuple[Mapping[str, int], ...]
-    """How the bundles of each run ended."""
+    """How the bundles of each side ended, over all its runs."""
     latency_ms: tuple[Mapping[str, Mapping[str, Any]], ...]
-    """Percentiles by stage of each run."""
+    """Percentiles by stage of each side; medians over its runs."""
     modes: tuple[str, ...]
-    """Mode of atomicity of each run; empty for one without an aggregation layer."""
+    """Mode of atomicity of each side; empty for one without an aggregation layer."""
     proof_kinds: tuple[str, ...]
     """Every kind of proof that a run settled with: attested or modelled."""
+    configuration: Mapping[str, str]
+    """What all sides have in common."""
+    runs: tuple[RunRow, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What a reader must not miss: keys and runs that were left out."""
+    method: str = ""
+    """How the runs were made."""
+    backends: BackendSections | None = None
+    """Ladder, costs, theory and trust; only of a comparison of backends."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
 
 
-def _at(*path: str) -> Callable[[Mapping[str, Any]], float | None]:
-    def find(results: Mapping[str, Any]) -> float | None:
-        value: Any = results
-        for key in path:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        return None if value is None else float(value)
-
-    return find
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    directory: Path
+    results: Mapping[str, Any]
 
 
-def _memory_per_node(results: Mapping[str, Any]) -> float | None:
-    nodes = results.get("resources") or {}
-    return float(results["totals"]["pss_mb"]) / len(nodes) if nodes else None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sides:
+    """Per side its runs that are used; in `pairs` the same repeat stands at the same place of every side."""
 
+    labels: tuple[str, ...]
+    used: tuple[tuple[_Run, ...], ...]
+    is_paired: bool
+    """Every side has its run of every used repeat."""
+    title: str
+    rows: tuple[RunRow, ...] = ()
+    notes: tuple[str, ...] = ()
+    method: str = ""
+    problems: tuple[str, ...] = ()
+    single: bool = True
+    """One run a side is what was asked for."""
 
-def _share(outcome: str) -> Callable[[Mapping[str, Any]], float | None]:
-    """Of the bundles that were executed, in percent; only of runs that say what they promise of legs that fail."""
-
-    def find(results: Mapping[str, Any]) -> float | None:
-        counts = results["bundles"]
-        ran = counts["executed"] + counts["aborted"]
-        return round(100 * counts[outcome] / ran, 4) if ran and results.get("atomicity") else None
-
-    return find
-
-
-def _created(results: Mapping[str, Any]) -> float | None:
-    """Value that no escrow backs, over all tokens, in their smallest units."""
-    money = (results.get("atomicity") or {}).get("conservation")
-    return None if money is None else float(sum(token["difference"] for token in money["tokens"]))
-
-
-def _of_layer(name: str, unit: str, *path: str, floor: float = 0.0, judged: bool = True) -> Metric:
-    return Metric(name=name, unit=unit, value=_at("atomicity", *path), more_is_better=False, floor=floor, judged=judged)
-
-
-METRICS: Sequence[Metric] = (
-    Metric(name="offered", unit="bundles/s", value=_at("offered_per_s"), more_is_better=True, judged=False),
-    Metric(name="completed", unit="bundles/s", value=_at("completed_per_s"), more_is_better=True),
-    *(
-        Metric(
-            name=f"{stage} {name}",
-            unit="ms",
-            value=_at("latency_ms", stage, name),
-            more_is_better=False,
-            floor=FLOOR_MS,
-        )
-        for stage in ("accepted", "sequenced", "firm", "executed", "atomic_safe", "settled", "final")
-        for name in ("p50", "p99")
-    ),
-    Metric(
-        name="executed p50",
-        unit="blocks",
-        value=_at("latency_blocks", "executed", "p50"),
-        more_is_better=False,
-        judged=False,
-    ),
-    Metric(
-        name="share of bare engines", unit="", value=_at("engine_bound", "share"), more_is_better=True, judged=False
-    ),
-    Metric(
-        name="CPU per bundle", unit="us", value=_at("totals", "cpu_us_per_bundle"), more_is_better=False, floor=10.0
-    ),
-    Metric(name="memory per node", unit="MB", value=_memory_per_node, more_is_better=False, floor=5.0),
-    Metric(name="partly succeeded", unit="%", value=_share("partly_succeeded"), more_is_better=False, judged=False),
-    Metric(name="aborted", unit="%", value=_share("aborted"), more_is_better=False, judged=False),
-    Metric(name="value out of nothing", unit="units", value=_created, more_is_better=False, judged=False),
-    _of_layer("atomic-safe after executed p50", "ms", "atomic_safe", "after_executed_ms", "p50", floor=FLOOR_MS),
-    _of_layer("bundles paid from the bond", "", "bond", "paid", judged=False),
-    _of_layer("rounds per height", "", "rounds", "mean", judged=False),
-    _of_layer("possible collateral", "bundles", "aborts", "struck_together", judged=False),
-    _of_layer("reorg depth p99", "heights", "reorgs", "depth_heights", "p99", judged=False),
-    _of_layer("L1 gas per bundle", "gas", "settlement", "gas", "per_bundle", floor=100.0),
-)
-SAME_EXPERIMENT = frozenset({"commit", "seed"})
-"""Settings that may differ between a baseline and what is held against it; with any other the question is another."""
-SAID_ALREADY = ("rate_per_s", "duration_s", "warmup_s", "cooldown_s", "kind", "legs", "sweep_start_per_s")
-"""Last part of overrides that show in other settings."""
-MUST_BE_ZERO = ("unbundled", "lost")
+    @property
+    def results(self) -> tuple[tuple[Mapping[str, Any], ...], ...]:
+        return tuple(tuple(run.results for run in side) for side in self.used)
 
 
 def compare_runs(run_dirs: Sequence[Path], labels: Sequence[str] = ()) -> Comparison:
-    """Compare the results.json of runs with that of the first. Labels default to what differs, else to folder names.
+    """Compare the results.json of single runs with that of the first. Labels default to folder names.
 
     Raises BrokenRunDirectory where a run has no results.json.
     """
     assert len(run_dirs) >= 2, "a comparison needs two runs"
-    runs = [_read(path) for path in run_dirs]
-    settings = [_settings(run) for run in runs]
-    differing = {
-        key: tuple(one.get(key, wording.NOT_KNOWN) for one in settings)
-        for key in sorted({key for one in settings for key in one})
-        if len({one.get(key, wording.NOT_KNOWN) for one in settings}) > 1
-    }
-    lines = tuple(line for metric in METRICS if (line := _line(metric, runs)) is not None)
-    verdict, regressed = _verdict(runs, lines, differing)
+    names = tuple(labels) or tuple(path.name for path in run_dirs)
+    used = tuple((_Run(directory=path, results=read_results(path)),) for path in run_dirs)
+    return _compare(_Sides(labels=names, used=used, is_paired=True, title=f"Comparison of {len(names)} runs"))
+
+
+def read_comparison(directory: Path) -> Comparison:
+    """Compare the runs of a comparison's folder, from their directories alone.
+
+    Raises BrokenRunDirectory where no run of it finished, or a finished one has no results.json.
+    """
+    record = ComparisonDirectory.open(directory).read()
+    labels = tuple(str(label) for label in record["labels"])
+    found: dict[tuple[str, int], _Run] = {}
+    for entry in record["runs"]:
+        if entry["state"] == FINISHED:
+            path = directory / str(entry["directory"])
+            found[str(entry["label"]), int(entry["repeat"])] = _Run(directory=path, results=read_results(path))
+    if not found:
+        raise BrokenRunDirectory(f"no run of {directory} finished; there is nothing to compare")
+    if record["kind"] != BACKENDS_KIND:
+        runs = [found[label, 1] for label in labels if (label, 1) in found]
+        if len(runs) < 2:
+            raise BrokenRunDirectory(f"only one run of {directory} finished; there is nothing to compare")
+        return compare_runs([run.directory for run in runs], [label for label in labels if (label, 1) in found])
+    return _compare(_sides(record, labels, found))
+
+
+def _sides(record: Mapping[str, Any], labels: tuple[str, ...], found: Mapping[tuple[str, int], _Run]) -> _Sides:
+    """Choose the runs that are used: those of every repeat in which each side has a valid one."""
+    repeats = sorted({repeat for _, repeat in found})
+    whole = [repeat for repeat in repeats if all((label, repeat) in found for label in labels)]
+    sound = [repeat for repeat in whole if all(found[label, repeat].results["valid"] for label in labels)]
+    chosen = sound or whole
+    used = tuple(
+        tuple(found[label, repeat] for repeat in (chosen or repeats) if (label, repeat) in found) for label in labels
+    )
+    problems = [
+        f"{label} has {count:,} {name} bundles"
+        for label in labels
+        for name, count in broken_rules([run.results for (other, _), run in found.items() if other == label]).items()
+    ]
+    if not whole:
+        problems.append("there is no repeat in which every side finished")
+    elif not sound:
+        problems.append("there is no repeat in which every run is valid")
+    rows = tuple(_row(entry, labels, found, chosen or repeats, sound=bool(sound)) for entry in record["runs"])
+    notes = [str(note) for note in record.get("notes", ())]
+    left_out = [row for row in rows if not row.used]
+    if left_out:
+        notes.append(
+            f"{len(left_out)} of {len(rows)} runs are not in the figures: "
+            + "; ".join(f"{row.label}, repeat {row.repeat} ({row.why_not})" for row in left_out)
+        )
+    notes += [f"{row.label}, repeat {row.repeat} is {row.why_not}" for row in rows if row.used and not row.valid]
+    missing = int(record["repeats"]) * len(labels) - len(rows)
+    if missing:
+        notes.append(f"{missing} of {int(record['repeats']) * len(labels)} runs were not started")
+    return _Sides(
+        labels=labels,
+        used=used,
+        is_paired=bool(chosen),
+        title=f"{record['scenario']}: {' against '.join(labels)}",
+        rows=rows,
+        notes=tuple(notes),
+        method=str(record.get("method", "")),
+        problems=tuple(problems),
+        single=False,
+    )
+
+
+def _row(
+    entry: Mapping[str, Any],
+    labels: Sequence[str],
+    found: Mapping[tuple[str, int], _Run],
+    chosen: Sequence[int],
+    *,
+    sound: bool,
+) -> RunRow:
+    label, repeat = str(entry["label"]), int(entry["repeat"])
+    run = found.get((label, repeat))
+    results: Mapping[str, Any] = {} if run is None else run.results
+    used = run is not None and repeat in chosen
+    why = str(entry.get("error") or ("" if run is not None else entry["state"]))
+    if results.get("invalid_reasons"):
+        why = f"not valid: {'; '.join(results['invalid_reasons'])}"
+    elif run is not None and not used:
+        beside = [other for other in labels if (other, repeat) not in found]
+        why = f"{', '.join(beside)} did not finish this repeat" if beside else "another run of its repeat is not valid"
+    stage = str((results.get("atomicity") or {}).get("completed_at", "executed"))
+    return RunRow(
+        label=label,
+        repeat=repeat,
+        directory=str(entry["directory"]),
+        state=str(entry["state"]),
+        valid=bool(results.get("valid")),
+        used=used,
+        why_not=why,
+        completion_p50_ms=results.get("latency_ms", {}).get(stage, {}).get("p50"),
+    )
+
+
+def _compare(sides: _Sides) -> Comparison:
+    results = sides.results
+    settings = [settings_of(side[0]) if side else {} for side in results]
+    differing, common = _settings_apart(settings)
+    lines = tuple(line for metric in METRICS if (line := _line(metric, sides)) is not None)
+    verdict, regressed = _verdict(sides, lines, differing)
     return Comparison(
-        labels=tuple(labels) or tuple(path.name for path in run_dirs),
-        valid=tuple(bool(run["valid"]) for run in runs),
+        format=FORMAT,
+        title=sides.title,
+        labels=sides.labels,
+        repeats=len(results[0]) if sides.is_paired else 0,
+        valid=tuple(bool(side) and all(bool(run["valid"]) for run in side) for side in results),
         lines=lines,
         differing_settings=differing,
         verdict=verdict,
         regressed=regressed,
-        outcomes=tuple(dict(run["bundles"]) for run in runs),
-        latency_ms=tuple(dict(run["latency_ms"]) for run in runs),
-        modes=tuple(str((run.get("atomicity") or {}).get("mode", "")) for run in runs),
-        proof_kinds=tuple(sorted({kind for run in runs if (kind := _proof_kind(run))})),
+        outcomes=tuple(_sum_of([run["bundles"] for run in side]) for side in results),
+        latency_ms=tuple(_latency(side) for side in results),
+        modes=tuple(str((side[0].get("atomicity") or {}).get("mode", "")) if side else "" for side in results),
+        proof_kinds=tuple(sorted({kind for side in results for run in side if (kind := proof_kind_of(run))})),
+        configuration=common,
+        runs=sides.rows,
+        notes=sides.notes,
+        method=sides.method,
+        backends=None
+        if sides.single
+        else backend_sections(sides.labels, [[(run.directory, run.results) for run in side] for side in sides.used]),
     )
 
 
-def _proof_kind(run: Mapping[str, Any]) -> str:
-    settlement = (run.get("atomicity") or {}).get("settlement") or {}
-    return str(settlement.get("proof", {}).get("kind", ""))
+def _settings_apart(settings: Sequence[Mapping[str, str]]) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    """Settings that differ, per side, and those in common. A side without a run has none."""
+    known = [one for one in settings if one]
+    keys = sorted({key for one in known for key in one})
+    values = {key: [one.get(key, wording.NOT_KNOWN) for one in known] for key in keys}
+    differing = {
+        key: tuple(one.get(key, wording.NOT_KNOWN) for one in settings) for key in keys if len(set(values[key])) > 1
+    }
+    return differing, {key: values[key][0] for key in keys if key not in differing}
 
 
-def _read(run_dir: Path) -> Mapping[str, Any]:
-    path = run_dir / "results.json"
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BrokenRunDirectory(f"{path} cannot be read ({error}); `lockstep report {run_dir}` writes it") from error
-    if not isinstance(results, dict) or "latency_ms" not in results:
-        raise BrokenRunDirectory(f"{path} is not a result of Lockstep")
-    return results
+def _sum_of(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    return {name: sum(one.get(name, 0) for one in counts) for name in (counts[0] if counts else ())}
 
 
-def _settings(run: Mapping[str, Any]) -> dict[str, str]:
-    """What a reader must know to be the same, as texts."""
-    conf = run["configuration"]
-    keys = ("launcher", "rollups", "legs_per_bundle", "block_interval_ms", "seed", "workload", "popularity", "arrivals",
-            "replicas", "verify_proofs", "commit")  # fmt: skip
-    settings = {key: str(conf[key]) for key in keys if key in conf}
-    settings["atomicity"] = str((run.get("atomicity") or {}).get("mode", "inclusion"))
-    settings |= {"scenario": str(run["scenario"]), "backend": str(run["backend"]), "machine": _machine(run)}
-    settings["load"] = str(run["load"]["kind"])
-    if settings["load"] != "sweep":
-        # A sweep chooses its steps by what it finds.
-        settings["load_s"] = str(run["load"]["load_s"])
-        settings["rates_per_s"] = ", ".join(f"{phase['rate_per_s']:g}" for phase in run["phases"])
-    settings["commit"] = wording.short_commit(settings.get("commit", wording.NOT_KNOWN))
-    for override in conf.get("overrides", []):
-        key, _, value = str(override).partition("=")
-        if key.rpartition(".")[2] not in (*settings, *SAID_ALREADY):
-            settings[f"set {key}"] = value
-    return settings
-
-
-def _machine(run: Mapping[str, Any]) -> str:
-    of = run["machine"]
-    return f"{of.get('cores')} x {of.get('cpu')}"
-
-
-def _line(metric: Metric, runs: Sequence[Mapping[str, Any]]) -> Line | None:
-    values = tuple(metric.value(run) for run in runs)
-    if all(value is None for value in values):
-        return None
-    first = values[0]
-    return Line(
-        name=metric.name,
-        unit=metric.unit,
-        values=values,
-        ratios=tuple(round(value / first, 4) if value is not None and first else None for value in values),
-        verdicts=tuple(_judge(metric, first, value) for value in values[1:]),
-    )
-
-
-def _judge(metric: Metric, first: float | None, value: float | None) -> str:
-    if not metric.judged:
-        return "not judged"
-    if first is None or value is None:
-        return "not known"
-    difference = value - first
-    if abs(difference) <= max(RULE_SHARE * abs(first), metric.floor):
-        return "no difference"
-    return "better" if (difference > 0) == metric.more_is_better else "worse"
-
-
-def _verdict(
-    runs: Sequence[Mapping[str, Any]], lines: Sequence[Line], differing: Mapping[str, tuple[str, ...]]
-) -> tuple[str, bool]:
-    """In words, and whether something got worse. Rules broken count whatever the figures say."""
-    broken = [
-        f"run {index} has {run['bundles'][name]:,} {name} bundles"
-        for index, run in enumerate(runs[1:], 2)
-        for name in MUST_BE_ZERO
-        if run["bundles"][name] > runs[0]["bundles"][name]
-    ]
-    if broken:
-        return f"Regression: {'; '.join(broken)}.", True
-    unusable = [str(index) for index, run in enumerate(runs, 1) if not run["valid"]]
-    if unusable:
-        return f"No verdict: run {', '.join(unusable)} of {len(runs)} is not valid.", False
-    rule = f"{RULE_SHARE:.0%} rule, single runs"
-    worse, better = (_changes(lines, wanted) for wanted in ("worse", "better"))
-    # A stage that one mode of atomicity lacks is no gap in what is known.
-    unknown = [] if "atomicity" in differing else [line.name for line in lines if "not known" in line.verdicts]
-    suffix = f" Not known in both: {', '.join(unknown)}." if unknown else ""
-    others = [key.replace("_", " ") for key in differing if key not in SAME_EXPERIMENT]
-    if others:
-        parts = [f"Worse than the first: {'; '.join(worse)}."] if worse else []
-        parts += [f"Better: {'; '.join(better)}."] if better else []
-        parts = parts or [f"No difference shown ({rule})."]
-        return (
-            f"No regression verdict, because the runs differ in {', '.join(others)}. {' '.join(parts)}{suffix}",
-            False,
-        )
-    if worse:
-        also = f" Better: {'; '.join(better)}." if better else ""
-        return f"Regression ({rule}): {'; '.join(worse)}.{also}{suffix}", True
-    if better:
-        return f"Better, and nothing worse ({rule}): {'; '.join(better)}.{suffix}", False
-    return f"No difference shown ({rule}).{suffix}", False
-
-
-def _changes(lines: Sequence[Line], wanted: str) -> list[str]:
-    found = []
-    for line in lines:
-        for index, verdict in enumerate(line.verdicts, 1):
-            first, value = line.values[0], line.values[index]
-            if verdict == wanted and first is not None and value is not None:
-                change = f" ({(value - first) / first:+.0%})" if first else ""
-                run = f" in run {index + 1}" if len(line.verdicts) > 1 else ""
-                found.append(f"{line.name} {_value(first)} to {_value(value)} {line.unit}{change}{run}")
+def _latency(side: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Medians of each percentile over the runs; counts are sums."""
+    found: dict[str, dict[str, Any]] = {}
+    for stage in side[0]["latency_ms"] if side else ():
+        rows = [run["latency_ms"][stage] for run in side if stage in run["latency_ms"]]
+        found[stage] = {name: sum(int(row[name]) for row in rows) for name in ("count", "failures")}
+        for name in ("p50", "p90", "p99", "max"):
+            spread = Spread.of([row[name] for row in rows])
+            found[stage][name] = None if spread is None else spread.median
     return found
 
 
-def _value(value: float | None) -> str:
-    if value is None:
-        return wording.NOT_KNOWN
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+def _line(metric: Metric, sides: _Sides) -> Line | None:
+    values = [[metric.value(run) for run in side] for side in sides.results]
+    spreads = [Spread.of(side) for side in values]
+    if all(spread is None for spread in spreads):
+        return None
+    pairs = [pairs_of(values[0], side) if sides.is_paired else [] for side in values]
+    return line_of(
+        metric,
+        spreads,
+        ratios=tuple(ratio_of(one) for one in pairs),
+        intervals=(None, *(ratio_interval(one) for one in pairs[1:])),
+        verdicts=tuple(judge(metric, one) for one in pairs[1:]),
+    )
 
 
-# Rendering
+def _verdict(sides: _Sides, lines: Sequence[Line], differing: Mapping[str, Sequence[str]]) -> tuple[str, bool]:
+    if sides.single:
+        return single_verdict(sides.results, lines, differing)
+    same_settings = not [key for key in differing if key != "commit"]
+    pairs = len(sides.used[0])
+    verdict = repeated_verdict(sides.labels, lines, pairs=pairs, same_settings=same_settings, problems=sides.problems)
+    return verdict, False
 
 
-def print_comparison(comparison: Comparison, console: Console) -> None:
-    """A table, the settings that differ, and the verdict."""
-    console.print(comparison_table(comparison))
-    for key, values in comparison.differing_settings.items():
-        console.print(Text(f"differs: {key}: {' | '.join(values)}", style="yellow"))
-    console.print(Text(comparison.verdict, style="bold red" if comparison.regressed else "bold"))
-
-
-def comparison_table(comparison: Comparison) -> Table:
-    """Values of each run; in brackets the ratio to the first."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
-    for label, valid in zip(comparison.labels, comparison.valid, strict=True):
-        table.add_column(label if valid else f"{label} (INVALID)", justify="right")
-    for line in comparison.lines:
-        cells = [_value(line.values[0])]
-        for value, ratio, verdict in zip(line.values[1:], line.ratios[1:], line.verdicts, strict=True):
-            text = _value(value) + (f" ({ratio:.2f}x)" if ratio is not None else "")
-            cells.append(Text(text, style={"worse": "red", "better": "green"}.get(verdict, "")))  # type: ignore[arg-type]
-        table.add_row(f"{line.name}, {line.unit}" if line.unit else line.name, *cells)
-    return table
-
-
-def write_comparison(comparison: Comparison, directory: Path) -> Path:
-    """Write comparison.json and comparison.html into a folder; the page's path.
-
-    Where a run has an aggregation layer also comparison.svg and comparison.png.
-    """
-    (directory / "comparison.json").write_text(json.dumps(comparison.as_json(), indent=2) + "\n", encoding="utf-8")
-    if any(comparison.modes):
-        # Matplotlib takes half a second to import.
-        from benchmarks.report.compare_chart import draw_comparison
-
-        draw_comparison(comparison, directory)
-    page = directory / "comparison.html"
-    page.write_text(comparison_page(comparison), encoding="utf-8")
-    return page
-
-
-def comparison_page(comparison: Comparison) -> str:
-    """The comparison as one HTML file."""
-    from benchmarks.report.page import environment
-
-    return environment().get_template("comparison.html").render(comparison=comparison, value=_value)
+def comparison_json(comparison: Comparison) -> str:
+    """comparison.json."""
+    return json.dumps(comparison.as_json(), indent=2, allow_nan=False) + "\n"

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -10,9 +10,7 @@ from typing import Any, cast
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from benchmarks.report.canvas import Canvas, Chart
-from benchmarks.report.results import Results
-from benchmarks.report.run_data import RunData
+from benchmarks.report.canvas import AnySheet, Chart
 from benchmarks.report.style import NARROW_INCHES, RC, WIDE_INCHES, with_css_variables
 
 PNG_DPI = 160
@@ -37,14 +35,21 @@ class Drawing:
 
 
 def render(
-    charts: list[Chart], data: RunData, results: Results, *, directory: Path, formats: Collection[str]
+    charts: Sequence[Chart[AnySheet]],
+    sheet: Callable[[Figure, bool], AnySheet],
+    *,
+    directory: Path,
+    formats: Collection[str],
 ) -> list[Drawing]:
-    """Write `directory/<name>.<format>` for the formats among png, svg, pdf; return drawings where `html` is asked."""
+    """Write `directory/<name>.<format>` for the formats among png, svg, pdf; return drawings where `html` is asked.
+
+    `sheet` makes what a chart is drawn on, from an empty figure and whether it is the narrow form.
+    """
     directory.mkdir(exist_ok=True)
     drawings = []
     with mpl.rc_context(cast(Any, dict(RC))):
         for chart in charts:
-            figure, tips = _draw(chart, data, results, narrow=False)
+            figure, tips = _draw(chart, sheet, narrow=False)
             files = [suffix for suffix in ("png", "svg", "pdf") if suffix in formats]
             # The white of paper: a file is looked at outside of any theme.
             for suffix in files:
@@ -52,7 +57,7 @@ def render(
                 figure.savefig(path, format=suffix, dpi=PNG_DPI, metadata=METADATA[suffix], facecolor="white")
             if "html" in formats:
                 wide = _for_page(_svg(figure), f"{chart.name}-w", tips, label=chart.title)
-                narrow_figure, narrow_tips = _draw(chart, data, results, narrow=True)
+                narrow_figure, narrow_tips = _draw(chart, sheet, narrow=True)
                 narrow = _for_page(_svg(narrow_figure), f"{chart.name}-n", narrow_tips, label=chart.title)
                 drawings.append(
                     Drawing(name=chart.name, title=chart.title, caption=chart.caption, wide_svg=wide, narrow_svg=narrow)
@@ -60,10 +65,12 @@ def render(
     return drawings
 
 
-def _draw(chart: Chart, data: RunData, results: Results, *, narrow: bool) -> tuple[Figure, list[str]]:
+def _draw(
+    chart: Chart[AnySheet], sheet: Callable[[Figure, bool], AnySheet], *, narrow: bool
+) -> tuple[Figure, list[str]]:
     size = (NARROW_INCHES, chart.narrow_height_inches) if narrow else (WIDE_INCHES, chart.height_inches)
     figure = Figure(figsize=size)
-    canvas = Canvas(figure=figure, narrow=narrow, data=data, results=results)
+    canvas = sheet(figure, narrow)
     chart.draw(canvas)
     # Laid out once: otherwise every format works out the same places again, which takes longer than writing it.
     figure.draw_without_rendering()

@@ -8,6 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 from benchmarks.report import layer_wording, wording
+from benchmarks.report.costs import cost_sentence
 from benchmarks.report.figures import Drawing
 from benchmarks.report.results import Results
 from benchmarks.report.run_data import RunData
@@ -62,6 +63,7 @@ def environment() -> Environment:
         "dark": css_variables(1),
         "wording": wording,
         "layer_wording": layer_wording,
+        "cost_sentence": cost_sentence,
     }
     return made
 

@@ -11,6 +11,14 @@ import numpy as np
 
 from benchmarks.report import accounting, load_phases, resources, theory, validity
 from benchmarks.report.atomic import atomicity_results
+from benchmarks.report.costs import cost_results
+from benchmarks.report.divergence import (
+    divergence_findings,
+    divergence_reasons,
+    divergence_results,
+    divergence_warnings,
+)
+from benchmarks.report.links import link_results, link_warnings
 from benchmarks.report.run_data import FATES, RunData
 from benchmarks.report.slowest import slowest_bundles
 from benchmarks.report.stats import (
@@ -94,10 +102,17 @@ class Results:
     method: Mapping[str, str]
     atomicity: Mapping[str, Any] | None
     """Verdicts, value and settlement; None for a run without an aggregation layer, and then not in results.json."""
+    costs: Mapping[str, Any] | None
+    """What the order cost outside; None, and then not in results.json, where the backend pays nobody."""
+    divergence: Mapping[str, Any] | None
+    """The check of the engines by a second EVM; None, and then not in results.json, where none was checked."""
+    links: Mapping[str, Any] | None
+    """Emulated links; None, and then not in results.json, where there are none."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {name: value for name, value in asdict(self).items() if name != "atomicity" or value is not None}
+        absent = ("atomicity", "costs", "divergence", "links")
+        return {name: value for name, value in asdict(self).items() if name not in absent or value is not None}
 
 
 def compute_results(data: RunData) -> Results:
@@ -118,11 +133,12 @@ def compute_results(data: RunData) -> Results:
     expected = theory.expected_ms(data, offered_per_s=offered, bound_per_s=bound["bundles_per_s_with_recovery"])
     compared = theory.compare_with_theory(expected, latency)
     layer = atomicity_results(data, window)
-    use = resources.node_use(data)
-    executed = int(executed_mask(data.bundles).sum())
+    links = link_results(data)
+    divergence = divergence_results(data)
+    use, executed = resources.node_use(data), int(executed_mask(data.bundles).sum())
     sums = resources.totals(data, use, bundles=executed, window=window)
     invalid = validity.invalid_reasons(data, counts=counts, invariants=invariants, health=health)
-    invalid += validity.layer_reasons(data, layer)
+    invalid += [*validity.layer_reasons(data, layer), *divergence_reasons(divergence)]
     found = load_phases.saturation(phases, load_phases.p99_bound_ms(data))
     limiting = load_phases.limiting_window(phases, found) or window
     late = bool(validity.generator_reasons(health, counts["due"]))
@@ -133,10 +149,10 @@ def compute_results(data: RunData) -> Results:
         warnings=[
             *validity.warnings(data, measured=latency, sums=sums, health=health, bound=bound, unchecked=unchecked),
             *validity.layer_warnings(layer, window),
+            *link_warnings(links),
+            *divergence_warnings(divergence),
         ],
-        findings=[*theory.theory_findings(compared), *_saturation_findings(found)],
-        scenario=str(data.run.get("scenario", "")),
-        backend=str(data.run.get("backend", "")),
+        findings=[*theory.theory_findings(compared), *_saturation_findings(found), *divergence_findings(divergence)],
         kept_up=kept_up,
         offered_per_s=offered,
         completed_per_s=completed,
@@ -161,15 +177,27 @@ def compute_results(data: RunData) -> Results:
         saturation=found,
         burst=load_phases.burst_recovery(data),
         faults=load_phases.fault_results(data),
-        recovery=dict(data.run.get("recovery") or {}),
         generator=health,
         slowest=slowest_bundles(data, window),
-        configuration=_configuration(data),
-        versions={str(name): str(version) for name, version in sorted(data.run.get("versions", {}).items())},
-        machine=dict(data.run.get("machine") or {}),
         method=METHOD | {"completed_per_s": completed_method(data.bundles)},
         atomicity=layer,
+        costs=cost_results(data, bundles=counts["sequenced"]),
+        divergence=divergence,
+        links=links,
+        **_as_recorded(data),
     )
+
+
+def _as_recorded(data: RunData) -> dict[str, Any]:
+    """What is taken over from run.json as it stands."""
+    return {
+        "scenario": str(data.run.get("scenario", "")),
+        "backend": str(data.run.get("backend", "")),
+        "recovery": dict(data.run.get("recovery") or {}),
+        "configuration": _configuration(data),
+        "versions": {str(name): str(version) for name, version in sorted(data.run.get("versions", {}).items())},
+        "machine": dict(data.run.get("machine") or {}),
+    }
 
 
 def _expected_invariants(data: RunData) -> list[str]:
@@ -244,6 +272,7 @@ def _configuration(data: RunData) -> dict[str, Any]:
         "ready_s",
         "tracing",
         "atomicity",
+        "notes",
     )
     chosen = {key: run[key] for key in keys if key in run}
     workload = data.scenario.get("workload", {})

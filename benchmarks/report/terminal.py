@@ -13,6 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.report import layer_wording, wording
+from benchmarks.report.costs import cost_sentence
+from benchmarks.report.divergence import divergence_facts
+from benchmarks.report.links import link_facts
 from benchmarks.report.results import Results
 
 TEXT_WIDTH = 100
@@ -85,7 +88,7 @@ def _listed(title: str, lines: Sequence[str], style: str) -> list[RenderableType
         return []
     grid = Table.grid(padding=(0, 1))
     grid.add_column(no_wrap=True)
-    grid.add_column()
+    grid.add_column(overflow="fold")  # hashes are longer than what is left of a line
     for index, line in enumerate(lines):
         grid.add_row(Text(title if index == 0 else "", style=style), Text(line, style=style))
     return [grid, Text()]
@@ -136,8 +139,12 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     for name, by_reason in wording.reasons(results):
         rows.append((name.capitalize(), ", ".join(f"{count:,} {reason}" for reason, count in by_reason.items())))
     rows += layer_wording.facts(results)
+    rows += divergence_facts(results.divergence)
+    rows += link_facts(results.links)
     rows.append(("Invariants", wording.invariants(results)))
     rows.append(("Cost", wording.cost(results)))
+    if results.costs is not None:
+        rows.append(("Paid", cost_sentence(results.costs)))
     if results.stage_cpu_us_per_bundle:
         rows.append(("CPU, us", wording.biggest_stages(results)))
     rows += [("Recovery", line) for line in wording.recoveries(results)]

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.report import links
+from benchmarks.report.links import add_links
 from benchmarks.report.load_phases import load_kind
 from benchmarks.report.run_data import NS_PER_MS, RunData
 from benchmarks.report.stats import rounded
@@ -40,6 +42,7 @@ def expected_ms(data: RunData, *, offered_per_s: float, bound_per_s: float | Non
     stages = _from_backend(data.run.get("expected") or {}) or _of_interval(interval_ms)
     for entry in stages.values():
         entry["applies"] = even_load
+    add_links(data, stages)
     if "executed" in stages and offered_per_s > 0:
         executed = stages["executed"]
         if bound_per_s:
@@ -67,9 +70,10 @@ def _of_layer(
     if data.has_verdicts:
         execution_ms = float(data.run["block_interval_ms"]) * (offered_per_s / bound_per_s if bound_per_s else 0.0)
         _add_rounds(data, executed, execution_ms=execution_ms)
+        exchange_ms = EXCHANGE_MS + links.exchange_ms(data)
         found["atomic_safe"] = base = {
-            **{name: rounded(executed[name] + EXCHANGE_MS) for name in ("p50", "p99")},
-            "formula": f"executed, plus an exchange of reports and a verdict: {EXCHANGE_MS:g} ms (an allowance)",
+            **{name: rounded(executed[name] + exchange_ms) for name in ("p50", "p99")},
+            "formula": f"executed, plus an exchange of reports and a verdict: {_exchange(data)}",
             "by_construction": False,
             "applies": executed["applies"],
         }
@@ -85,13 +89,18 @@ def _add_rounds(data: RunData, executed: dict[str, Any], *, execution_ms: float)
     rounds = {"p50": float(np.percentile(values, 50)), "p99": float(np.percentile(values, 99))}
     if rounds["p99"] <= 1:
         return
-    each_ms = EXCHANGE_MS + execution_ms
+    each_ms = EXCHANGE_MS + links.exchange_ms(data) + execution_ms
     for name, count in rounds.items():
         executed[name] = rounded(executed[name] + (count - 1) * each_ms)
     executed["formula"] += (
-        f"; plus r - 1 further rounds of {EXCHANGE_MS:g} ms (an allowance) and one execution each, r as measured: "
+        f"; plus r - 1 further rounds of {_exchange(data)} and one execution each, r as measured: "
         f"p50 {rounds['p50']:g}, p99 {rounds['p99']:g}"
     )
+
+
+def _exchange(data: RunData) -> str:
+    emulated_ms = links.exchange_ms(data)
+    return f"{EXCHANGE_MS:g} ms (an allowance)" + (f" and {emulated_ms:.1f} ms of emulated ways" if emulated_ms else "")
 
 
 def _settlement_round_ms(data: RunData) -> tuple[float, str] | None:

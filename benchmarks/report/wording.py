@@ -205,7 +205,7 @@ def configuration(results: Results) -> list[tuple[str, str]]:
         rows.append(("Ready", f"{ready:.1f} s after the start"))
     if conf.get("overrides"):
         rows.append(("Overrides", ", ".join(conf["overrides"])))
-    return rows
+    return rows + [("Left out", note) for note in conf.get("notes") or ()]
 
 
 def _clocks(residual_ms: float) -> str:

@@ -13,7 +13,7 @@ import click
 from benchmarks.report import Results, compare_runs, print_comparison, print_report, write_comparison, write_report
 from coordinator.cli.running import EXIT_BROKEN, EXIT_INTERRUPTED, Signals, fail, run_until_done
 from coordinator.cli.watch import JsonWatcher, LineWatcher
-from coordinator.record import RunDirectory
+from coordinator.record import VARY_KIND, ComparisonDirectory, RunDirectory
 from coordinator.spec import Scenario, load_scenario
 from coordinator.stages.bench import run_bench
 from coordinator.stages.progress import Interrupt, SilentObserver
@@ -23,6 +23,33 @@ from nodes.model.errors import InvalidInput, InvalidScenario, TestbedError
 
 EXIT_OF_VALID = {True: 0, False: EXIT_BROKEN}
 RUNS = Path("runs")
+
+
+SHORTHANDS: Mapping[str, str] = {
+    "rate": "load.rate_per_s",
+    "duration": "load.duration_s",
+    "start": "load.sweep_start_per_s",
+    "step": "load.sweep_step_s",
+    "bound": "load.p99_bound_ms",
+    "backend": "testnet.backend",
+    "rollups": "testnet.rollups",
+    "launcher": "testnet.launcher",
+    "workload": "workload.kind",
+    "seed": "scenario.seed",
+}
+"""Options that stand for a key of the scenario."""
+
+
+def overrides_of(options: Mapping[str, Any]) -> list[str]:
+    """The overrides of click's options. Shorthands become overrides, so that the run directory records them."""
+    overrides = [*options["overrides"]]
+    if options.get("sweep"):
+        # Each step cuts its own start, so the cuts of a steady load would only forbid short steps.
+        overrides += ["load.kind=sweep", "load.warmup_s=0", "load.cooldown_s=0"]
+    for name, key in SHORTHANDS.items():
+        if options.get(name) is not None:
+            overrides.append(f"{key}={options[name]}")
+    return overrides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,29 +68,10 @@ class BenchRequest:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "BenchRequest":
-        """From click's options. Shorthands become overrides, so that the run directory records them."""
-        shorthands = {
-            "rate": "load.rate_per_s",
-            "duration": "load.duration_s",
-            "start": "load.sweep_start_per_s",
-            "step": "load.sweep_step_s",
-            "bound": "load.p99_bound_ms",
-            "backend": "testnet.backend",
-            "rollups": "testnet.rollups",
-            "launcher": "testnet.launcher",
-            "workload": "workload.kind",
-            "seed": "scenario.seed",
-        }
-        overrides = [*options["overrides"]]
-        if options.get("sweep"):
-            # Each step cuts its own start, so the cuts of a steady load would only forbid short steps.
-            overrides += ["load.kind=sweep", "load.warmup_s=0", "load.cooldown_s=0"]
-        for name, key in shorthands.items():
-            if options.get(name) is not None:
-                overrides.append(f"{key}={options[name]}")
+        """From click's options."""
         return cls(
             scenario=options["scenario"],
-            overrides=tuple(overrides),
+            overrides=tuple(overrides_of(options)),
             vary=options.get("vary") or "",
             out=options["out"],
             progress=options["progress"],
@@ -81,6 +89,8 @@ def bench_command(request: BenchRequest) -> int:
         runs: list[tuple[str, Path, Results]] = []
         interrupted = False
         for label, scenario, out in variants:
+            for note in scenario.notes:
+                click.echo(f"note: {note}", err=True)
             if label:
                 click.echo(f"{request.vary.partition('=')[0]} = {label}", err=True)
             interrupted = _run_one(request, scenario, out)
@@ -91,7 +101,7 @@ def bench_command(request: BenchRequest) -> int:
                 show_results(out, results, as_json=request.as_json, to_stderr=request.progress == "json")
             if interrupted:
                 break
-        if len(variants) > 1:
+        if len(runs) > 1:
             _print_variants(request, runs)
         worse = _compare_with_baseline(request, runs[-1][1])
     except TestbedError as error:
@@ -116,7 +126,7 @@ def _variants(request: BenchRequest) -> list[tuple[str, Scenario, Path]]:
     for value in values:
         overrides = (*request.overrides, *([f"{key}={value}"] if key else []))
         scenario = load_scenario(request.scenario, overrides, workloads=option_types())
-        _check_options_count(scenario)
+        check_options_count(scenario)
         out = request.out or RUNS / f"{scenario.name}-{stamp}"
         variants.append((value, scenario, out / f"{key.rpartition('.')[2]}={value}" if key else out))
     return variants
@@ -135,7 +145,7 @@ def _check_baseline(request: BenchRequest) -> None:
         )
 
 
-def _check_options_count(scenario: Scenario) -> None:
+def check_options_count(scenario: Scenario) -> None:
     """A rate or a length that the load does not follow would be believed to have been run."""
     given = {override.partition("=")[0].strip().rpartition(".")[2] for override in scenario.overrides}
     load = scenario.load
@@ -205,6 +215,18 @@ def _compare_with_baseline(request: BenchRequest, directory: Path) -> bool:
 
 
 def _print_variants(request: BenchRequest, runs: list[tuple[str, Path, Results]]) -> None:
+    ComparisonDirectory(path=runs[0][1].parent).write(
+        {
+            "kind": VARY_KIND,
+            "scenario": runs[0][2].scenario,
+            "command": " ".join(sys.argv),
+            "labels": [label for label, _, _ in runs],
+            "repeats": 1,
+            "runs": [
+                {"label": label, "repeat": 1, "directory": out.name, "state": "finished"} for label, out, _ in runs
+            ],
+        }
+    )
     if request.as_json:
         documents = {label: json.loads((out / "results.json").read_text(encoding="utf-8")) for label, out, _ in runs}
         click.echo(json.dumps(documents, indent=2))

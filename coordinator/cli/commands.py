@@ -1,7 +1,9 @@
 """The commands, each with its help. What they share stands in `running`, `watch` and `bench_runs`."""
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,6 +12,8 @@ from coordinator.cli.bundles import bundle_group
 from coordinator.cli.running import fail, run_until_done
 from nodes.model.errors import TestbedError
 
+Option = Callable[[Any], Any]
+"""What `click.option` returns."""
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
@@ -28,31 +32,44 @@ def main() -> None:
     First steps:
       lockstep bench quick            a first result in a minute
       lockstep bench bridge           burn on one rollup, mint on another, settled on an L1
+      lockstep compare quick --backends lazy,solana   the same load on each, side by side
       lockstep up                     a testnet to play with, until Ctrl-C
       lockstep report DIR             make a run's report again
     """
 
 
 def _scenario_options(command: click.decorators.FC) -> click.decorators.FC:
-    """Options that change a scenario, shared by bench and sweep."""
+    """Options that change a scenario, shared by bench, sweep and compare."""
     options = [
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
                      help="Change a key of the scenario, e.g. testnet.rollups=8; a unique last part is enough."),
-        click.option("--backend", help="Sequencer backend; see `lockstep backends`."),
         click.option("--rollups", type=int, help="Number of rollups."),
         click.option("--workload", help="What the bundles do; see `lockstep workloads`."),
         click.option("--launcher", help="ray (processes) or inprocess (one process)."),
         click.option("--ray-address", default="", metavar="HOST:PORT", help="An existing Ray cluster."),
         click.option("--seed", type=int, help="Source of all chance."),
         click.option("--out", type=click.Path(path_type=Path, file_okay=False),
-                     help="Run directory; default runs/SCENARIO-TIME."),
+                     help="Directory to write; default a new one under runs/."),
         click.option("--progress", type=click.Choice(["text", "json", "none"]), default="text", show_default=True,
                      help="How to show what is going on; json prints one object per line on standard output."),
-        click.option("--json", "as_json", is_flag=True, help="Print results.json on standard output at the end."),
+        click.option("--json", "as_json", is_flag=True, help="Print the results as JSON on standard output."),
+        click.option("--no-calibrate", is_flag=True,
+                     help="Leave out the measurement of the bare engines (about 5 s a run)."),
+    ]  # fmt: skip
+    return _with(options, command)
+
+
+def _run_options(command: click.decorators.FC) -> click.decorators.FC:
+    """Options of a run by itself, shared by bench and sweep."""
+    options = [
+        click.option("--backend", help="Sequencer backend; see `lockstep backends`."),
         click.option("--baseline", type=click.Path(path_type=Path, exists=True, file_okay=False),
                      help="Compare with this earlier run; a change for the worse of 10 % fails."),
-        click.option("--no-calibrate", is_flag=True, help="Leave out the measurement of the bare engines (about 5 s)."),
     ]  # fmt: skip
+    return _with(options, command)
+
+
+def _with(options: Sequence[Option], command: click.decorators.FC) -> click.decorators.FC:
     for option in reversed(options):
         command = option(command)
     return command
@@ -63,6 +80,7 @@ def _scenario_options(command: click.decorators.FC) -> click.decorators.FC:
 @click.option("--rate", type=float, help="Bundles per second.")
 @click.option("--duration", type=float, metavar="SECONDS", help="Length of the load.")
 @click.option("--vary", metavar="KEY=A,B,C", help="Run once for each value and compare.")
+@_run_options
 @_scenario_options
 def bench(**options: object) -> None:
     """Run a scenario and report it.
@@ -90,6 +108,7 @@ def bench(**options: object) -> None:
 @click.option(
     "--bound", type=float, metavar="MS", help="A step is sustained while its p99 of executed is at most this."
 )
+@_run_options
 @_scenario_options
 def sweep(**options: object) -> None:
     """Raise the rate on one testnet until it no longer keeps up, and report the highest rate that it sustained.
@@ -102,6 +121,31 @@ def sweep(**options: object) -> None:
     from coordinator.cli.bench_runs import BenchRequest, bench_command
 
     sys.exit(bench_command(BenchRequest.of({**options, "sweep": True})))
+
+
+@main.command()
+@click.argument("scenario", default="quick")
+@click.option("--backends", required=True, metavar="A,B", help="Backends to compare; the first is what ratios are to.")
+@click.option("--repeats", type=int, default=5, show_default=True, help="Runs of each backend; intervals need 5.")
+@click.option("--rate", type=float, help="Bundles per second.")
+@click.option("--duration", type=float, metavar="SECONDS", help="Length of the load of each run.")
+@click.option("--solana", metavar="devnode|surfpool|URL", help="What the backend solana runs against.")
+@_scenario_options
+def compare(**options: object) -> None:
+    """Run a scenario against several backends, interleaved and repeated, and compare them.
+
+    Same scenario, seed and rollups for all. Latency by stage with its spread, ratios with confidence intervals, costs,
+    theory beside measurement, and whom users trust. Ctrl-C ends the run under way and compares what is finished.
+
+    \b
+    Examples:
+      lockstep compare quick --backends lazy,solana
+      lockstep compare quick --backends lazy,lazy --repeats 5 --duration 10
+      lockstep compare quick --backends lazy,solana --set backend.solana.block_interval_ms=400
+    """
+    from coordinator.cli.compare_command import compare_command
+
+    sys.exit(compare_command(options))
 
 
 @main.command()
@@ -139,12 +183,22 @@ def up(**options: object) -> None:
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of the boxes.")
 def report(directory: Path, *, as_json: bool) -> None:
-    """Make the report of a run again, from its directory alone.
+    """Make the report of a run again, or that of a comparison, from its directory alone.
 
     \b
     Example:
       lockstep report runs/quick-20260101-120000
     """
+    from coordinator.record import ComparisonDirectory
+
+    if ComparisonDirectory.is_one(directory):
+        from coordinator.cli.compare_command import remake_comparison, show_comparison
+
+        try:
+            remake_comparison(directory)
+        except TestbedError as error:
+            fail(error)
+        sys.exit(show_comparison(directory, as_json=as_json))
     from coordinator.cli.bench_runs import EXIT_OF_VALID, make_report, show_results
 
     try:
@@ -228,6 +282,10 @@ def backends() -> None:
         click.echo("    expected latency with default settings, without execution:")
         for stage, expected in backend.expected(backend.configure({})).items():
             click.echo(f"    {stage:9}  p50 {expected.p50_ms:g} ms, p99 {expected.p99_ms:g} ms: {expected.formula}")
+        click.echo("    whom users trust, and what fails with each part:")
+        for row in backend.trust:
+            click.echo(f"    {row.part}: trusted for {row.trusted_for}")
+            click.echo(f"        when it fails: {row.when_it_fails}")
 
 
 @main.command()

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from coordinator.stages.progress import InterruptedEarly
+from coordinator.stages.progress import InterruptedEarly, leaves_of
 from nodes.model.errors import InvalidInput, MissingTool, TestbedError, UnknownName
 
 EXIT_BROKEN = 1
@@ -83,9 +83,6 @@ def fail(error: BaseException) -> NoReturn:
 
 def _cause(error: BaseException) -> BaseException:
     """Out of nested groups a bug before an expected error, and that before a cancellation."""
-    leaves = [error]
-    while any(isinstance(leaf, BaseExceptionGroup) for leaf in leaves):
-        leaves = [
-            part for leaf in leaves for part in (leaf.exceptions if isinstance(leaf, BaseExceptionGroup) else (leaf,))
-        ]
-    return min(leaves, key=lambda leaf: (isinstance(leaf, asyncio.CancelledError), isinstance(leaf, TestbedError)))
+    return min(
+        leaves_of(error), key=lambda leaf: (isinstance(leaf, asyncio.CancelledError), isinstance(leaf, TestbedError))
+    )

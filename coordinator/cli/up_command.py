@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import click
+
 from coordinator.cli.running import EXIT_BROKEN, fail
 from coordinator.launch import LaunchOptions
 from coordinator.launch.running import ENDPOINTS_FILE
@@ -33,6 +35,8 @@ def up_command(options: Mapping[str, Any]) -> int:
         if options["backend"] is not None:
             overrides.append(f"testnet.backend={options['backend']}")
         scenario = load_scenario(options["scenario"] or DEFAULT_SCENARIO, overrides, workloads=option_types())
+        for note in scenario.notes:
+            click.echo(f"note: {note}", err=True)
         out: Path | None = options["out"]
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)

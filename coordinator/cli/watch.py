@@ -3,12 +3,28 @@
 import json
 import sys
 import time
+from dataclasses import asdict
 from typing import TextIO
 
-from coordinator.stages.progress import Progress
+from coordinator.stages.compare import RunPlace
+from coordinator.stages.progress import Progress, SilentObserver
 
 PLAIN_EVERY_S = 5.0
 """Where the output is no terminal a line per second is too much."""
+
+
+class SilentWatcher(SilentObserver):
+    """`--progress none`."""
+
+    def run(self, place: RunPlace) -> None:
+        """Forget it."""
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 class JsonWatcher:
@@ -24,6 +40,11 @@ class JsonWatcher:
     def progress(self, progress: Progress) -> None:
         """{"event": "progress", ...} with the fields of `Progress`."""
         self._print(progress.to_json())
+
+    def run(self, place: RunPlace) -> None:
+        """{"event": "run", ...} with the fields of `RunPlace`."""
+        left_s = None if place.left_s is None else round(place.left_s, 1)
+        self._print({"event": "run", **asdict(place), "left_s": left_s})
 
     def close(self) -> None:
         """Nothing is kept."""
@@ -46,6 +67,15 @@ class LineWatcher:
         """A line that stays."""
         self._end_line()
         self._stream.write(f"  {text}\n")
+        self._stream.flush()
+
+    def run(self, place: RunPlace) -> None:
+        """A line that stays, not indented."""
+        self._end_line()
+        left = f", about {_duration(place.left_s)} left" if place.left_s is not None else ""
+        self._stream.write(
+            f"run {place.number} of {place.of}: {place.label}, repeat {place.repeat} of {place.repeats}{left}\n"
+        )
         self._stream.flush()
 
     def progress(self, progress: Progress) -> None:

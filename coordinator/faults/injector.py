@@ -14,6 +14,7 @@ from typing import Protocol
 
 from coordinator.faults.kinds import (
     Crash,
+    Differ,
     DropTransactions,
     ExpireBlockhashes,
     ForkBack,
@@ -40,6 +41,7 @@ from nodes.model.faults import (
     AttestWrong,
     CrashAt,
     DelayAttestations,
+    Diverge,
     EvidenceKind,
     Fault,
     Fork,
@@ -195,6 +197,9 @@ class Injector:
                 await self._testnet.inject(target, ReorgL1(depth=depth, keep_transactions=keep))
             case LeaveOut(slots=slots):
                 await self._testnet.inject(target, PauseL1(slots=slots))
+            case Differ(account=account, slot=slot, add=add):
+                where = [bytes.fromhex(text.removeprefix("0x")) for text in (account, slot)]
+                await self._testnet.inject(target, Diverge(account=where[0], slot=where[1], add=add))
             case Crash(place=place, count=count):
                 await self._crash(target, CrashAt(place=place, count=count))
             case _:

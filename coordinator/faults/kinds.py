@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from coordinator.spec.reader import read_table
-from coordinator.spec.scenario import Between, FaultTable, OneOf
+from coordinator.spec.scenario import Between, FaultTable, Hex, OneOf
 from nodes.model.errors import InvalidScenario, UnknownName
 from nodes.model.faults import EvidenceKind
 
@@ -145,6 +145,18 @@ class ExpireBlockhashes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Differ:
+    """The engine gets another state than its transactions gave it, as by a fault of its own: for `[divergence]`."""
+
+    account: Annotated[str, Hex(20)] = ""
+    """Hex; empty = the sender of the rollup's newest transaction."""
+    slot: Annotated[str, Hex(32)] = ""
+    """Hex; this slot of the account; empty = its balance."""
+    add: Annotated[int, Between(1, 2**53)] = 1
+    """Added to the value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Crash:
     """The process ends by SIGKILL at a place of its own code, so that each step of a settlement can be struck."""
 
@@ -169,6 +181,7 @@ Kind = (
     | LeaveOut
     | SolanaKind
     | Crash
+    | Differ
 )
 
 
@@ -199,6 +212,7 @@ FAULTS: Mapping[str, FaultKind] = {
     "lag_rpc": FaultKind(options_type=LagRpc, targets=("sequencer",)),
     "rpc_down": FaultKind(options_type=RpcOutage, targets=("sequencer",)),
     "expire_blockhashes": FaultKind(options_type=ExpireBlockhashes, targets=("sequencer",)),
+    "diverge": FaultKind(options_type=Differ, targets=("rollup",)),
     "crash": FaultKind(options_type=Crash, targets=("agglayer", "sequencer", "rollup", "l1", "builder")),
 }
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from coordinator.launch.client_links import client_links
 from coordinator.launch.plan import addresses_of, host_config, plan_one_host, reservations
 from coordinator.launch.running import LaunchOptions, RunningTestnet, opened_directory, supervised
 from coordinator.spec import ResolvedTestnet
@@ -32,7 +33,7 @@ class InProcessLauncher:
         """See `coordinator.launch.running.Launcher`."""
         options = options or LaunchOptions()
         began_s = time.monotonic()
-        with opened_directory(testnet, directory) as nodes:
+        with opened_directory(testnet, directory) as nodes, client_links(testnet) as links:
             plan = plan_one_host(testnet)
             reserved = {
                 wanted: reserve_address(nodes, wanted.node, host=LOOPBACK, use=wanted.use)
@@ -57,7 +58,9 @@ class InProcessLauncher:
                 except TimeoutError:
                     raise Unavailable(f"the nodes were not usable within {options.ready_timeout_s:g} s") from None
                 ready_s = time.monotonic() - began_s
-                running = _InProcessTestnet(testnet, directory, [ready], launcher="inprocess", ready_s=ready_s)
+                running = _InProcessTestnet(
+                    testnet, directory, [ready], launcher="inprocess", ready_s=ready_s, links=links
+                )
                 running.save_endpoints()
                 try:
                     yield running

@@ -10,6 +10,7 @@ from coordinator.spec import ResolvedTestnet
 from coordinator.spec.testnet import AGGLAYER_NAME, BUILDER_NAME, L1_NAME, SEQUENCER_NAME, Addresses
 from nodes.host import GRPC, RPC
 from nodes.model.config import HostConfig, RollupNodeConfig
+from nodes.model.wide_area import WideArea
 
 SEQUENCER_HOST = "host-sequencer"
 AGGLAYER_HOST = "host-agglayer"
@@ -91,6 +92,25 @@ def addresses_of(testnet: ResolvedTestnet, reserved: Mapping[Reservation, str]) 
     )
 
 
+def peers_of(testnet: ResolvedTestnet, addresses: Addresses) -> dict[str, str]:
+    """host:port to node, of every address that a node is given for another."""
+    peers = {addresses.sequencer: SEQUENCER_NAME, addresses.agglayer: AGGLAYER_NAME, addresses.builder: BUILDER_NAME}
+    peers |= dict(zip(addresses.attesters, testnet.attester_names, strict=False))
+    peers |= {authority_of(url): name for name, url in addresses.rollup_rpc_urls.items()}
+    peers[authority_of(addresses.l1_rpc_url)] = L1_NAME
+    return {address: name for address, name in peers.items() if address}
+
+
+def authority_of(url: str) -> str:
+    """host:port of a URL."""
+    return url.partition("://")[2].partition("/")[0]
+
+
+def located(wide_area: WideArea | None, peers: Mapping[str, str]) -> WideArea | None:
+    """The emulated network with the addresses of its nodes."""
+    return None if wide_area is None else replace(wide_area, peers=peers)
+
+
 def attesters_are_separate(testnet: ResolvedTestnet, pids: Mapping[str, int]) -> bool:
     """Whether every attester has a process of its own. `pids` is by node; True where there are no attesters."""
     others = [pid for node, pid in pids.items() if node not in testnet.attester_names]
@@ -122,6 +142,7 @@ def host_config(
         rollups=tuple(rollups[name] for name in plan.nodes if name in rollups),
         attesters=tuple(attester for attester in testnet.attester_configs() if attester.name in plan.nodes),
         trace=trace,
+        wide_area=located(testnet.wide_area, peers_of(testnet, addresses)),
     )
     if SEQUENCER_NAME in plan.nodes:
         config = replace(config, sequencers=(testnet.sequencer_config(),))

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from coordinator.launch.client_links import client_links
 from coordinator.launch.plan import HostPlan, Reservation, addresses_of, host_config, plan_hosts, reservations
 from coordinator.launch.ray_actor import HostActor, Placed
 from coordinator.launch.ray_bundle import runtime_environment, staged_bundle
@@ -64,14 +65,18 @@ class RayLauncher:
         """See `coordinator.launch.running.Launcher`. Enter it in the main thread."""
         options = options or LaunchOptions()
         began_s = time.monotonic()
-        with opened_directory(testnet, directory), _placement(testnet, directory, options) as (processes, folder):
+        with (
+            opened_directory(testnet, directory),
+            client_links(testnet) as links,
+            _placement(testnet, directory, options) as (processes, folder),
+        ):
             placed = await _prepared(testnet, processes, folder, options)
             options.progress(f"starting {len(testnet.node_names)} nodes in {len(processes)} processes")
             watches = [_watch(process.plan.name, run) for process, run in _begun(testnet, processes, placed, options)]
             async with supervised(*watches, stop=lambda: _stop(processes)):
                 hosts = await _ready(processes, options)
                 ready_s = time.monotonic() - began_s
-                running = _RayTestnet(testnet, directory, hosts, launcher="ray", ready_s=ready_s)
+                running = _RayTestnet(testnet, directory, hosts, launcher="ray", ready_s=ready_s, links=links)
                 running.actors = {process.plan.name: process.actor for process in processes}
                 running.is_local = not options.ray_address
                 running.save_endpoints()

@@ -12,10 +12,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from coordinator.launch.client_links import ClientLinks
 from coordinator.launch.plan import attesters_are_separate
 from coordinator.spec import ResolvedTestnet, save_testnet
 from coordinator.spec.testnet import SEQUENCER_NAME
@@ -24,6 +25,7 @@ from nodes.model.config import HostReady, NodeEndpoint
 from nodes.model.errors import InvalidInput, TestbedError, Unavailable, UnknownName
 from nodes.model.faults import Fault, KillEngine
 from nodes.model.json_form import from_json, to_json
+from nodes.telemetry.events import LinkSampled
 from nodes.wire.certificates import CertificateClient
 from nodes.wire.control import ControlClient
 from nodes.wire.rollup import RollupClient
@@ -106,10 +108,22 @@ class Launcher(Protocol):
 
 
 class RunningTestnet(ABC):
-    """A testnet of which every node was usable."""
+    """A testnet of which every node was usable.
+
+    Where regions are emulated, what is for users (`submit_address`, `rollups`, `user_address`, `endpoints.json`) leads
+    through the links of region `clients`; everything else is for the coordinator's measurements and leads to the nodes
+    directly.
+    """
 
     def __init__(
-        self, testnet: ResolvedTestnet, directory: Path, hosts: list[HostReady], *, launcher: str, ready_s: float
+        self,
+        testnet: ResolvedTestnet,
+        directory: Path,
+        hosts: list[HostReady],
+        *,
+        launcher: str,
+        ready_s: float,
+        links: ClientLinks | None = None,
     ) -> None:
         self.testnet = testnet
         self.directory = directory
@@ -119,17 +133,19 @@ class RunningTestnet(ABC):
         self.ready_s = ready_s
         """From the call of `start` until every node was usable."""
         self._nodes = {node.name: (host, node) for host in hosts for node in host.nodes}
+        self._links = links or ClientLinks(None)
+        self._links.locate(node for host in hosts for node in host.nodes)
         self.sequencer_address = self._address("sequencer")
         self.agglayer_address = self._address("agglayer")
         """gRPC of the aggregation layer; empty where there is none. Likewise the next."""
         self.l1_rpc_url = next((node.rpc_url for _, node in self._nodes.values() if node.kind == "l1"), "")
-        self.submit_address = self._address("builder") or self.sequencer_address
+        self.submit_address = self.user_address(self._address("builder") or self.sequencer_address)
         """Where users submit: the builder's, or else the sequencer's."""
         pids = {name: host.pid for name, (host, _) in self._nodes.items()}
         self.attesters_separate = attesters_are_separate(testnet, pids)
         """Every attester has a process of its own; otherwise their threshold means nothing."""
         self.rollups = [
-            _running_rollup(testnet, index, {name: node for name, (_, node) in self._nodes.items()})
+            self._running_rollup(testnet, index, {name: node for name, (_, node) in self._nodes.items()})
             for index in range(len(testnet.rollups))
         ]
 
@@ -137,6 +153,14 @@ class RunningTestnet(ABC):
     def node_names(self) -> tuple[str, ...]:
         """The sequencer first, then the rollup nodes."""
         return self.testnet.node_names
+
+    def user_address(self, address: str) -> str:
+        """What a user connects to in place of a node's host:port or URL."""
+        return self._links.local(address)
+
+    def link_samples(self) -> list[LinkSampled]:
+        """Totals of the links of users."""
+        return self._links.samples()
 
     def _address(self, kind: str) -> str:
         """gRPC address of the first node of a kind; empty where there is none."""
@@ -249,19 +273,38 @@ class RunningTestnet(ABC):
                     return True
         return False
 
+    def _running_rollup(self, testnet: ResolvedTestnet, index: int, nodes: dict[str, NodeEndpoint]) -> RunningRollup:
+        rollup = testnet.rollups[index]
+        seen = [
+            replace(
+                nodes[name],
+                rpc_url=self.user_address(nodes[name].rpc_url),
+                grpc_address=self.user_address(nodes[name].grpc_address),
+            )
+            for name in testnet.replica_names(rollup)
+        ]
+        return RunningRollup(
+            name=rollup.name,
+            rollup_id=rollup.params.rollup_id,
+            chain_id=rollup.chain_id,
+            rpc_url=seen[0].rpc_url,
+            grpc_address=seen[0].grpc_address,
+            replicas=tuple(seen[1:]),
+        )
+
     def endpoints(self) -> Endpoints:
         """For `endpoints.json`."""
         return Endpoints(
             scenario=self.testnet.scenario,
             launcher=self.launcher,
             coordinator_pid=os.getpid(),
-            sequencer_address=self.sequencer_address,
+            sequencer_address=self.user_address(self.sequencer_address),
             rollups=tuple(self.rollups),
             hosts=tuple(self.hosts),
             atomicity=self.testnet.atomicity,
             submit_address=self.submit_address,
-            agglayer_address=self.agglayer_address,
-            l1_rpc_url=self.l1_rpc_url,
+            agglayer_address=self.user_address(self.agglayer_address),
+            l1_rpc_url=self.user_address(self.l1_rpc_url),
         )
 
     def save_endpoints(self) -> None:
@@ -284,19 +327,6 @@ def load_endpoints(directory: Path) -> Endpoints:
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path} cannot be read: {error}") from error
     return from_json(Endpoints, document, where=str(path))
-
-
-def _running_rollup(testnet: ResolvedTestnet, index: int, nodes: dict[str, NodeEndpoint]) -> RunningRollup:
-    rollup = testnet.rollups[index]
-    first, *others = testnet.replica_names(rollup)
-    return RunningRollup(
-        name=rollup.name,
-        rollup_id=rollup.params.rollup_id,
-        chain_id=rollup.chain_id,
-        rpc_url=nodes[first].rpc_url,
-        grpc_address=nodes[first].grpc_address,
-        replicas=tuple(nodes[name] for name in others),
-    )
 
 
 @contextmanager

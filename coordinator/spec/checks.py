@@ -64,11 +64,21 @@ def check_atomicity(scenario: Scenario) -> None:
             f"= {builder.withdrawal_delay_blocks}; otherwise a bond could leave before its promises expire"
         )
     _check_liars(scenario)
+    for name in scenario.divergence.only:
+        if name not in _rollup_names(scenario):
+            raise InvalidScenario(
+                f"{source}: [divergence] only: {name!r} is no rollup of this testnet; they end with "
+                f"{_rollup_names(scenario)[-1]}"
+            )
+
+
+def _rollup_names(scenario: Scenario) -> list[str]:
+    return [f"rollup-{number}" for number in range(1, scenario.testnet.rollups + 1)]
 
 
 def _check_liars(scenario: Scenario) -> None:
     where = f"{scenario.source}: [agglayer] liars"
-    rollups = [f"rollup-{number}" for number in range(1, scenario.testnet.rollups + 1)]
+    rollups = _rollup_names(scenario)
     for name, lie in scenario.agglayer.liars.items():
         if name not in rollups:
             raise InvalidScenario(f"{where}: {name!r} is no rollup of this testnet; they end with {rollups[-1]}")

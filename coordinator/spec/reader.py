@@ -1,8 +1,8 @@
 """From a TOML file and overrides to a checked `Scenario`. Every complaint names file, key, value and remedy.
 
-Tables are read by the types and bounds of their dataclasses, so a new key is one line there. `[backend]` and
-`[prover]` are read against the `Config` of the one that the scenario names, `[workload]` against the one that its
-caller passes for the kind.
+Tables are read by the types and bounds of their dataclasses, so a new key is one line there. `[prover]` is read
+against the `Config` of the one that the scenario names, `[workload]` against the one that its caller passes for the
+kind, `[backend]` as `coordinator.spec.backend_table` says.
 """
 
 import tomllib
@@ -13,16 +13,20 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from coordinator.spec.backend_table import PREFIX, BackendTable
 from coordinator.spec.checks import check_atomicity, check_load
 from coordinator.spec.scenario import (
     AboutTable,
     AgglayerTable,
     Between,
     BuilderTable,
+    DivergenceTable,
     FaultTable,
     GenesisTable,
+    Hex,
     L1Table,
     LoadTable,
+    NetworkTable,
     OneOf,
     RollupTable,
     Scenario,
@@ -43,12 +47,17 @@ TABLES: Mapping[str, type[Any]] = {
     "agglayer": AgglayerTable,
     "l1": L1Table,
     "builder": BuilderTable,
+    "network": NetworkTable,
+    "divergence": DivergenceTable,
     "genesis": GenesisTable,
     "workload": WorkloadTable,
     "load": LoadTable,
 }
+REGIONS = "regions"
+"""A table whose keys are nodes; which of them there are is known when the scenario is resolved."""
 WITH_KEYS_OF_OTHERS = ("backend", "prover")
 """Tables whose keys are those of what another table names."""
+_DEFAULT_BACKEND = str(TestnetTable.__dataclass_fields__["backend"].default)
 Table = TypeVar("Table")
 Raw = dict[str, Any]
 Configs = Mapping[str, type[Any]]
@@ -125,20 +134,25 @@ def parse_scenario(
         _prover_configs() if provers is None else provers,
         workloads,
     )
-    tables = (*TABLES, *WITH_KEYS_OF_OTHERS)
+    tables = (*TABLES, *WITH_KEYS_OF_OTHERS, REGIONS)
     for key in raw:
         if key not in (*tables, "faults"):
             _refuse_key(key, [*tables, "faults"], where="", source=source)
     for key in tables:
         if not isinstance(raw.setdefault(key, {}), dict):
             raise InvalidScenario(f"{source}: {key} = {raw[key]!r} must be a table: [{key}]")
+    owner = str(raw["testnet"].get("backend", _DEFAULT_BACKEND))
+    written = BackendTable.of(raw["backend"], owner=owner, source=source)
+    # From here on these hold only what the command line says.
+    raw |= {"backend": {}, **{f"{PREFIX}{name}": {} for name in own.backends}}
     _apply_overrides(raw, overrides, own=own, source=source)
-    return _build(raw, text=text, source=source, overrides=overrides, own=own)
+    return _build(raw, text=text, source=source, overrides=overrides, own=own, written=written)
 
 
-def _build(raw: Raw, *, text: str, source: str, overrides: Sequence[str], own: _OwnKeys) -> Scenario:
+def _build(
+    raw: Raw, *, text: str, source: str, overrides: Sequence[str], own: _OwnKeys, written: BackendTable
+) -> Scenario:
     testnet = read_table(TestnetTable, raw["testnet"], table="testnet", source=source)
-    read_table(_config_of(own.backends, "backend", testnet.backend), raw["backend"], table="backend", source=source)
     agglayer = read_table(AgglayerTable, raw["agglayer"], table="agglayer", source=source)
     read_table(_config_of(own.provers, "prover", agglayer.prover), raw["prover"], table="prover", source=source)
     load = read_table(LoadTable, raw["load"], table="load", source=source)
@@ -146,12 +160,15 @@ def _build(raw: Raw, *, text: str, source: str, overrides: Sequence[str], own: _
     scenario = Scenario(
         about=read_table(AboutTable, raw["scenario"], table="scenario", source=source),
         testnet=testnet,
-        backend_options=raw["backend"],
+        backend_options=_backend_options(raw, own.backends, written, chosen=testnet.backend, source=source),
         rollup=read_table(RollupTable, raw["rollup"], table="rollup", source=source),
         agglayer=agglayer,
         prover_options=raw["prover"],
         l1=read_table(L1Table, raw["l1"], table="l1", source=source),
         builder=read_table(BuilderTable, raw["builder"], table="builder", source=source),
+        regions=_read_regions(raw, source),
+        network=read_table(NetworkTable, raw["network"], table="network", source=source),
+        divergence=read_table(DivergenceTable, raw["divergence"], table="divergence", source=source),
         genesis=read_table(GenesisTable, raw["genesis"], table="genesis", source=source),
         workload=_read_workload(raw["workload"], own.workloads, source=source),
         load=load,
@@ -159,6 +176,7 @@ def _build(raw: Raw, *, text: str, source: str, overrides: Sequence[str], own: _
         source=source,
         text=text,
         overrides=tuple(overrides),
+        notes=written.notes_for(testnet.backend),
     )
     check_atomicity(scenario)
     if testnet.leg_gas_cap * testnet.max_payloads >= 2**63:
@@ -166,6 +184,24 @@ def _build(raw: Raw, *, text: str, source: str, overrides: Sequence[str], own: _
             f"{source}: [testnet] leg_gas_cap * max_payloads, the block gas limit, must stay below 2**63"
         )
     return scenario
+
+
+def _backend_options(raw: Raw, backends: Configs, written: BackendTable, *, chosen: str, source: str) -> dict[str, Any]:
+    """The chosen backend's keys: the file's, then the command line's, of which the more specific one wins.
+
+    All that the file has for backends is checked, so that a mistake shows before that backend is chosen.
+    """
+    for name in written.by_name:
+        if name not in backends:
+            known = {item.name for item in fields(_config_of(backends, "backend", written.owner))}
+            _refuse_key(name, known | set(backends), where=" in [backend]", source=source)
+    found: dict[str, dict[str, Any]] = {}
+    for name in {written.owner: None, chosen: None, **backends}:
+        asked = raw["backend"] if name == chosen else {}
+        config = _config_of(backends, "backend", name)
+        found[name] = {**written.options_for(name), **asked, **raw[f"{PREFIX}{name}"]}
+        read_table(config, found[name], table="backend" if name == written.owner else f"{PREFIX}{name}", source=source)
+    return found[chosen]
 
 
 def _backend_configs() -> dict[str, type[Any]]:
@@ -275,9 +311,28 @@ def _check_bound(bound: Any, value: Any, *, where: str) -> None:
         near = get_close_matches(value, bound.names, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InvalidScenario(f"{where} = {value!r} must be one of {', '.join(bound.names)}{hint}")
+    if isinstance(bound, Hex) and value and not _is_hex(value, bound.size_bytes):
+        raise InvalidScenario(f"{where} = {value!r} must be {bound.size_bytes} bytes as hex digits, or left out")
+
+
+def _is_hex(value: str, size_bytes: int) -> bool:
+    try:
+        return len(bytes.fromhex(value.removeprefix("0x"))) == size_bytes
+    except ValueError:
+        return False
 
 
 # Tables with keys of someone else
+
+
+def _read_regions(raw: Raw, source: str) -> dict[str, str]:
+    regions: Raw = raw[REGIONS]
+    if raw["network"] and not regions:
+        raise InvalidScenario(f'{source}: [network] has no effect without [regions]; add for example default = "..."')
+    for key, value in regions.items():
+        if not isinstance(value, str):
+            raise InvalidScenario(f"{source}: [{REGIONS}] {key} = {value!r} must be the name of a region")
+    return regions
 
 
 def _read_workload(raw: Raw, workloads: Configs | None, *, source: str) -> WorkloadTable:
@@ -320,10 +375,12 @@ def _apply_overrides(raw: Raw, overrides: Sequence[str], *, own: _OwnKeys, sourc
     selecting = ("testnet.backend", "backend", "agglayer.prover", "prover", "workload.kind")
 
     def known_keys() -> dict[str, list[str]]:
-        names = {table: sorted(_own_keys(kind)) for table, kind in TABLES.items()}
-        backend = raw["testnet"].get("backend", TestnetTable.__dataclass_fields__["backend"].default)
+        names = {REGIONS: [], **{table: sorted(_own_keys(kind)) for table, kind in TABLES.items()}}
+        backend = raw["testnet"].get("backend", _DEFAULT_BACKEND)
         if backend in own.backends:
             names["backend"] = [item.name for item in fields(own.backends[backend])]
+        for name, config in own.backends.items():
+            names[f"{PREFIX}{name}"] = [item.name for item in fields(config)]
         prover = raw["agglayer"].get("prover", AgglayerTable.__dataclass_fields__["prover"].default)
         if prover in own.provers:
             names["prover"] = [item.name for item in fields(own.provers[prover])]
@@ -355,6 +412,7 @@ def _full_key(key: str, known: Mapping[str, Sequence[str]], *, open_workload: bo
     where = f"override {key!r}"
     table, dot, name = key.rpartition(".")
     if not dot:
+        known = {table: names for table, names in known.items() if not table.startswith(PREFIX)}
         homes = [table for table, names in known.items() if name in names]
         if len(homes) == 1:
             return homes[0], name
@@ -367,6 +425,6 @@ def _full_key(key: str, known: Mapping[str, Sequence[str]], *, open_workload: bo
         )
     if table not in known:
         _refuse_key(table, known, where=" names no table", source=where)
-    if name not in known[table] and not (table == "workload" and open_workload):
+    if name not in known[table] and table != REGIONS and not (table == "workload" and open_workload):
         _refuse_key(name, known[table], where=f" in [{table}]", source=where)
     return table, name

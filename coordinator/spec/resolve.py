@@ -20,6 +20,7 @@ from coordinator.spec.agglayer import (
     resolve_agglayer,
 )
 from coordinator.spec.keys import dev_account, dev_key
+from coordinator.spec.regions import resolve_wide_area
 from coordinator.spec.scenario import ContractTable, Scenario
 from coordinator.spec.testnet import FORMAT, PlacedContract, ResolvedRollup, ResolvedTestnet
 from nodes.evm.agglayer_contracts import MARKET_1, MARKET_2
@@ -37,6 +38,7 @@ from nodes.evm.genesis import (
     traders_genesis,
 )
 from nodes.model.agglayer import NetworkId
+from nodes.model.config import DivergenceConfig
 from nodes.model.errors import InvalidInput, InvalidScenario
 from nodes.model.execution import RollupParams, TestnetParams
 from nodes.model.ids import Address, hex_of, rollup_id_of
@@ -87,7 +89,7 @@ def resolve(scenario: Scenario, *, engine_path: Callable[[], Path] | None = None
     rollups = _rollups(scenario, params, alloc, contracts, engine_path)
     backend = BACKENDS[table.backend]
     options = _backend_options(scenario, backend)
-    return ResolvedTestnet(
+    testnet = ResolvedTestnet(
         format=FORMAT,
         scenario=scenario.name,
         seed=seed,
@@ -109,7 +111,18 @@ def resolve(scenario: Scenario, *, engine_path: Callable[[], Path] | None = None
         accounts_per_rollup=len(json.loads(rollups[0].genesis)["alloc"]),
         contracts=tuple(PlacedContract(artifact=item.artifact.source, address=item.address) for item in contracts),
         agglayer=_agglayer(scenario, params),
+        divergence=_divergence(scenario),
+        # Replicas execute the same: the first node of a rollup is enough.
+        divergence_rollups=scenario.divergence.only or tuple(rollup.name for rollup in rollups),
     )
+    return replace(testnet, wide_area=resolve_wide_area(scenario, testnet.nodes_by_kind))
+
+
+def _divergence(scenario: Scenario) -> DivergenceConfig | None:
+    table = scenario.divergence
+    if table.mode == "off":
+        return None
+    return DivergenceConfig(mode=table.mode, sample_per_s=table.sample_per_s, policy=table.policy)
 
 
 def _agglayer(scenario: Scenario, params: TestnetParams) -> ResolvedAgglayer | None:

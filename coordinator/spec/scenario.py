@@ -25,6 +25,13 @@ class OneOf:
     names: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Hex:
+    """A text of so many bytes as hex digits, with or without 0x in front; empty = nothing."""
+
+    size_bytes: int
+
+
 Seconds = Annotated[float, Between(0, 86_400)]
 Rate = Annotated[float, Between(0, 1_000_000)]
 
@@ -148,6 +155,38 @@ class BuilderTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkTable:
+    """`[network]`: what links between regions are like. Used with `[regions]` only."""
+
+    jitter_share: Annotated[float, Between(0, 10)] = 0.02
+    """Mean of what is added to each one-way delay, as a share of it."""
+    loss: Annotated[float, Between(0, 0.5)] = 0.0
+    """Share of TCP segments that are lost and sent again."""
+    bandwidth_mbit: Annotated[float, Between(0, 1_000_000)] = 0.0
+    """Of each link and direction; 0 = not limited."""
+    matrix: str = ""
+    """TOML file of round trips, before those that come with Lockstep; a relative path starts at the scenario file."""
+    round_trip_ms: Mapping[str, Any] = field(default_factory=dict)
+    """Round trips of the scenario's own, before all others: region to region to milliseconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DivergenceTable:
+    """`[divergence]`: a second, independent EVM executes again what the rollups' engines executed."""
+
+    mode: Annotated[str, OneOf(("off", "sample", "all"))] = "off"
+    """`all`: every transaction, on a state of its own from genesis on. `sample`: some, on the engine's state."""
+    sample_per_s: Annotated[float, Between(0.1, 1_000)] = 5.0
+    """With `sample`: transactions per second and rollup; also where `all` cannot keep up."""
+    policy: Annotated[str, OneOf(("alarm", "halt", "exclude"))] = "alarm"
+    """What a rollup does that finds a difference: say so; stop; hand in no reports any more, so that it is evicted."""
+    only: tuple[str, ...] = ()
+    """Which rollups are checked, by name; none named = all."""
+    finish_s: Seconds = 30.0
+    """How long the check may take for what still waits after the load."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContractTable:
     """One entry of `[genesis] contracts`."""
 
@@ -230,13 +269,19 @@ class Scenario:
     about: AboutTable
     testnet: TestnetTable
     backend_options: Mapping[str, Any]
-    """`[backend]`, checked against the backend's own `Config`; only the keys that were written."""
+    """Of `[backend]` and its sub-tables what the chosen backend gets, checked against its own `Config`; only the keys
+    that were written.
+    """
     rollup: RollupTable
     agglayer: AgglayerTable
     prover_options: Mapping[str, Any]
     """`[prover]`, checked against the `Config` of the prover of `[agglayer]`; only the keys that were written."""
     l1: L1Table
     builder: BuilderTable
+    regions: Mapping[str, str]
+    """`[regions]`: node, or group of nodes, to region. Empty = links are not emulated."""
+    network: NetworkTable
+    divergence: DivergenceTable
     genesis: GenesisTable
     workload: WorkloadTable
     load: LoadTable
@@ -246,6 +291,8 @@ class Scenario:
     text: str
     """The file as written, without the overrides."""
     overrides: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What whoever runs it must be told: keys that were written and are not used."""
 
     @property
     def name(self) -> str:

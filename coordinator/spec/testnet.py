@@ -16,6 +16,7 @@ from nodes.model.config import (
     AgglayerNodeConfig,
     AttesterNodeConfig,
     BuilderNodeConfig,
+    DivergenceConfig,
     L1NodeConfig,
     RollupAgglayerConfig,
     RollupNodeConfig,
@@ -25,6 +26,7 @@ from nodes.model.errors import InvalidInput
 from nodes.model.execution import RollupParams, TestnetParams
 from nodes.model.ids import Address, chain_id_of
 from nodes.model.json_form import from_json, to_json
+from nodes.model.wide_area import WideArea
 
 FORMAT = 1
 FILE_NAME = "testnet.json"
@@ -107,6 +109,12 @@ class ResolvedTestnet:
     """Stand at the same address on every rollup."""
     agglayer: ResolvedAgglayer | None = None
     """The aggregation layer with its L1; None where there is none."""
+    divergence: DivergenceConfig | None = None
+    """How engines are checked by a second EVM; None = not at all."""
+    divergence_rollups: tuple[str, ...] = ()
+    """Whose engines are checked."""
+    wide_area: WideArea | None = None
+    """Where nodes stand and how far apart; None where links are not emulated."""
 
     @property
     def uses_agglayer(self) -> bool:
@@ -195,6 +203,7 @@ class ResolvedTestnet:
                 rewind_window=self.rewind_window,
                 history_blocks=self.history_blocks,
                 agglayer=self._of_agglayer(rollup, network_id, addresses, is_first=name == rollup.name),
+                divergence=self.divergence if name in self.divergence_rollups else None,
             )
             for network_id, rollup in enumerate(self.rollups, start=1)
             for name in self.replica_names(rollup)

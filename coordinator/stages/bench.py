@@ -18,6 +18,7 @@ from coordinator.launch import LaunchOptions, RunningTestnet, launcher_named
 from coordinator.record import RunDirectory
 from coordinator.spec import Scenario, resolve
 from coordinator.spec.testnet import AGGLAYER_NAME, SEQUENCER_NAME
+from coordinator.stages.costs import read_status
 from coordinator.stages.engine_bound import measure_engine_bound
 from coordinator.stages.fund import fund
 from coordinator.stages.inputs import write_inputs
@@ -130,6 +131,7 @@ async def _run(
                 collecting = group.create_task(driver.collector.run())
                 if setup.funding is not None:
                     await _fund(state, running, setup.funding)
+                state.costs_before = (await read_status(running.sequencer_address)).costs
                 await _load(state, driver, schedule, faults, running)
                 after = await _clock_offsets(state, running)
                 state.offsets = {host: combine(first, after.get(host, first)) for host, first in before.items()}
@@ -236,9 +238,14 @@ async def _load(
                 await driver.run(prepared, start_ns=start_ns, drain_s=load.drain_timeout_s)
             if driver.all_resolved:
                 state.drained_ns = state.clock.monotonic_ns()
+                await driver.wait_firm(timeout_s=load.drain_timeout_s)
             if state.testnet.agglayer is not None and state.testnet.agglayer.settle:
                 state.observer.stage("waiting until all is settled on L1")
                 await driver.wait_settled(timeout_s=load.drain_timeout_s)
+            if state.testnet.divergence is not None:
+                state.observer.stage("waiting for the second EVM")
+                finish_s = state.scenario.divergence.finish_s
+                await driver.wait_checked(state.testnet.divergence_rollups, timeout_s=finish_s)
             if state.interrupt.is_set:
                 start.cancel_faults()
     finally:

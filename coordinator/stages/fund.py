@@ -94,13 +94,14 @@ class _Funder:
     async def run(self) -> None:
         needs = {BRIDGED_TOKEN: self._funding.tokens(self._testnet.lanes), ETH: self._funding.wei(self._testnet.lanes)}
         needs = {token: amount for token, amount in needs.items() if amount}
-        async with L1Client(self._running.l1_rpc_url) as l1:
+        of_user = self._running.user_address
+        async with L1Client(of_user(self._running.l1_rpc_url)) as l1:
             self._say(f"funding: depositing for {len(self._running.rollups)} rollups on L1")
             deposits = await self._deposit(l1, needs)
         self._say("funding: waiting until the exit roots are on the rollups")
         async with (
-            CertificateClient(self._running.agglayer_address) as proofs,
-            SequencerClient(self._running.sequencer_address) as sequencer,
+            CertificateClient(of_user(self._running.agglayer_address)) as proofs,
+            SequencerClient(of_user(self._running.sequencer_address)) as sequencer,
             asyncio.TaskGroup() as group,
         ):
             for number, rollup in enumerate(self._running.rollups, start=1):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from coordinator.collect.collector import Collector
 from coordinator.collect.join import NEVER, OUTCOMES, SentBundles, bundle_fates, leg_fates
 from coordinator.collect.settling import bundle_stages, certificate_lives
+from coordinator.stages.divergence_account import is_checked
 from coordinator.stages.progress import Interrupt, Observer, Progress
 from coordinator.stages.schedule import Schedule
 from coordinator.workload.base import BundleShape
@@ -25,6 +26,7 @@ from coordinator.workload.presign import Presigned, Presigner
 from coordinator.workload.replay import Replayer
 from nodes.model.execution import AbortReason, Status
 from nodes.model.ids import HASH_BYTES
+from nodes.model.sequenced_block import Commitment
 from nodes.telemetry.clock import Clock
 from nodes.wire.trace_columns import ExecutedColumns, TraceItem
 
@@ -218,6 +220,25 @@ class LoadDriver:
 
     def _has_verdicts_of_all(self) -> bool:
         return not self.has_verdicts or all(self.collector.traces[node].unresolved is None for node in self.primaries)
+
+    async def wait_firm(self, *, timeout_s: float) -> None:
+        """Wait until the newest height with a bundle in it is firm, at most so long. A backend may need seconds."""
+        end_ns = self.clock.monotonic_ns() + round(timeout_s * NS_PER_S)
+        while not self._is_firm() and self.clock.monotonic_ns() < end_ns and not self.interrupt.is_set:
+            await self._next_change()
+
+    def _is_firm(self) -> bool:
+        sequencer = self.collector.traces[self.sequencer_node]
+        newest = max((height for height, cut in sequencer.cuts.items() if cut.submission_hashes), default=0)
+        firm = max((height for _, height, level in sequencer.commitments if level >= Commitment.FIRM), default=0)
+        return firm >= newest
+
+    async def wait_checked(self, nodes: Sequence[str], *, timeout_s: float) -> None:
+        """Wait until nothing waits for the second EVM, at most so long."""
+        end_ns = self.clock.monotonic_ns() + round(timeout_s * NS_PER_S)
+        traces = [self.collector.traces[node] for node in nodes]
+        while not is_checked(traces) and self.clock.monotonic_ns() < end_ns and not self.interrupt.is_set:
+            await self._next_change()
 
     async def wait_settled(self, *, timeout_s: float) -> None:
         """Wait until every bundle that stands is settled on L1; `all_settled` says whether that came in time.

@@ -65,6 +65,13 @@ class InterruptedEarly(Unavailable):
     """The run was told to end before any load was sent; there is nothing to report."""
 
 
+def leaves_of(error: BaseException) -> list[BaseException]:
+    """The errors of nested groups, without the groups; an error by itself is its own leaf."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for part in error.exceptions for leaf in leaves_of(part)]
+
+
 class Interrupt:
     """A request to end early and in order, set from a signal handler of the loop."""
 

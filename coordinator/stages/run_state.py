@@ -1,5 +1,6 @@
 """What a run gathers between its start and its run directory."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,6 +62,8 @@ class RunState:
     drained_ns: int | None = None
     """When everything accepted was resolved; None where that did not happen in time."""
     interrupted_ns: int | None = None
+    costs_before: Mapping[str, int] = field(default_factory=dict)
+    """What the sequencer had paid outside when the load was about to begin."""
     problems: list[str] = field(default_factory=list)
     """What could not be done although the run went on."""
 

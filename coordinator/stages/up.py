@@ -35,6 +35,7 @@ from nodes.host import new_event_loop
 from nodes.model.errors import InvalidInput
 from nodes.model.ids import hex_of
 from nodes.model.json_form import to_json
+from nodes.model.wide_area import CLIENTS
 
 RUNS = Path("runs")
 REFRESH_S = 1.0
@@ -132,16 +133,20 @@ class _Up:
             # Addresses and keys are to be copied: no line of them may be folded or cut, however narrow the terminal.
             self._console.print(text, soft_wrap=True, highlight=False)
 
+        reached = running.endpoints()
         say(f"\n{len(running.rollups)} rollups ready after {running.ready_s:.1f} s")
         say(f"files: {running.directory}")
-        say(f"sequencer ({self._testnet.backend}, gRPC): {running.sequencer_address}")
-        if running.submit_address != running.sequencer_address:
-            say(f"super builder, which takes users' bundles (gRPC): {running.submit_address}")
-        if running.agglayer_address:
-            say(f"aggregation layer ({self._testnet.atomicity}, gRPC): {running.agglayer_address}")
-            say(f"L1 (chain id {L1_CHAIN_ID}, JSON-RPC): {running.l1_rpc_url}")
+        say(f"sequencer ({self._testnet.backend}, gRPC): {reached.sequencer_address}")
+        if reached.submit_address != reached.sequencer_address:
+            say(f"super builder, which takes users' bundles (gRPC): {reached.submit_address}")
+        if reached.agglayer_address:
+            say(f"aggregation layer ({self._testnet.atomicity}, gRPC): {reached.agglayer_address}")
+            say(f"L1 (chain id {L1_CHAIN_ID}, JSON-RPC): {reached.l1_rpc_url}")
             if not running.attesters_separate:
                 say("attesters share one process here: their threshold means nothing")
+        if self._testnet.wide_area is not None:
+            region = self._testnet.wide_area.region_of(CLIENTS)
+            say(f"links are emulated; these addresses lead through those of users in {region}")
         say()
         rollups = Table(title="JSON-RPC, HTTP and WebSocket on the same port", title_justify="left")
         for heading in ("rollup", "chain id", "url"):
@@ -208,17 +213,17 @@ def contract_addresses(testnet: ResolvedTestnet) -> dict[str, str]:
 
 def description(running: RunningTestnet) -> dict[str, Any]:
     """What `up --json` prints."""
-    testnet = running.testnet
+    testnet, reached = running.testnet, running.endpoints()
     return {
         "directory": str(running.directory.resolve()),
         "launcher": running.launcher,
         "backend": testnet.backend,
         "ready_s": round(running.ready_s, 3),
-        "sequencer": {"grpc": running.sequencer_address, "chain_id": hex_of(testnet.params.sequencer_chain_id)},
+        "sequencer": {"grpc": reached.sequencer_address, "chain_id": hex_of(testnet.params.sequencer_chain_id)},
         "atomicity": testnet.atomicity,
-        "submit": {"grpc": running.submit_address},
-        "agglayer": {"grpc": running.agglayer_address} if running.agglayer_address else None,
-        "l1": {"chain_id": L1_CHAIN_ID, "rpc_url": running.l1_rpc_url} if running.l1_rpc_url else None,
+        "submit": {"grpc": reached.submit_address},
+        "agglayer": {"grpc": reached.agglayer_address} if reached.agglayer_address else None,
+        "l1": {"chain_id": L1_CHAIN_ID, "rpc_url": reached.l1_rpc_url} if reached.l1_rpc_url else None,
         "rollups": [
             {
                 "name": rollup.name,

@@ -91,8 +91,8 @@ async def read_books(running: RunningTestnet) -> Books:
         )
         settled = await _logs(client, head, MANAGER)
     rollups = [
-        await _read_rollup(NetworkId(number), name, rollup.rpc_url)
-        for number, (name, rollup) in enumerate(zip(names, running.rollups, strict=True), start=1)
+        await _read_rollup(NetworkId(number), name, running.endpoint(name).rpc_url)
+        for number, name in enumerate(names, start=1)
     ]
     ranges = tuple(log.event for log in settled if isinstance(log.event, RangeSettled))
     return Books(l1=l1, rollups=tuple(rollups), ranges=ranges)

@@ -28,7 +28,10 @@ from coordinator.spec.testnet import AGGLAYER_NAME, SEQUENCER_NAME
 from coordinator.stages import atomic_invariants, invariants
 from coordinator.stages.agglayer_account import AgglayerFacts, agglayer_account, reorg_depths
 from coordinator.stages.bond_claims import claim_bonds
+from coordinator.stages.costs import cost_documents, read_status
+from coordinator.stages.divergence_account import divergence_document
 from coordinator.stages.engine_bound import recoveries_per_bundle
+from coordinator.stages.link_account import link_documents
 from coordinator.stages.load import LoadDriver, generator_health, sent_bundles
 from coordinator.stages.machine import describe_machine, describe_versions, source_commit
 from coordinator.stages.run_state import RunState
@@ -47,7 +50,7 @@ from nodes.model.errors import TestbedError
 from nodes.model.ids import HASH_BYTES, NOTICE_ROLLUP_ID, RollupId
 from nodes.model.json_form import to_json
 from nodes.sequencer.backends import BACKENDS
-from nodes.wire.sequencer import SequencerClient
+from nodes.telemetry.events import LinkSampled
 
 _NS_PER_S = 1_000_000_000
 
@@ -58,7 +61,7 @@ async def write_run(state: RunState, driver: LoadDriver, running: RunningTestnet
     books = await _read_books(state, running)
     log_problem, head = await _copy_log(state, running)
     verdict_problem = await _copy_verdicts(state, running, up_to=head)
-    interval_ms = await _block_interval_ms(state, running)
+    sequencer = await _sequencer_facts(state, running)
     offsets_ns = {
         node.name: state.offsets[host.name].offset_ns
         for host in running.hosts
@@ -72,7 +75,7 @@ async def write_run(state: RunState, driver: LoadDriver, running: RunningTestnet
         bond=bond,
         log_problem=log_problem,
         verdict_problem=verdict_problem,
-        interval_ms=interval_ms,
+        sequencer=sequencer,
     )
     await asyncio.to_thread(_write, state, driver, running, gathered)
 
@@ -88,7 +91,8 @@ class _Gathered:
     """None where no builder promises anything, or it could not be asked."""
     log_problem: str
     verdict_problem: str
-    interval_ms: int
+    sequencer: Mapping[str, Any]
+    """Keys of run.json."""
 
 
 async def _copy_log(state: RunState, running: RunningTestnet) -> tuple[str, int]:
@@ -146,14 +150,29 @@ async def _read_books(state: RunState, running: RunningTestnet) -> Books | None:
         return None
 
 
-async def _block_interval_ms(state: RunState, running: RunningTestnet) -> int:
+async def _sequencer_facts(state: RunState, running: RunningTestnet) -> dict[str, Any]:
+    """What run.json says of the sequencer: the sizes of its blocks, and what its order has cost."""
     try:
-        async with SequencerClient(running.sequencer_address) as client:
-            return (await client.status()).block_interval_ms
-    except TestbedError:
+        status = await read_status(running.sequencer_address)
+    except TestbedError as error:
         # The sequencer is gone for good; what it was configured with is known all the same.
+        state.problems.append(f"the sequencer could not be asked at the end: {error}")
         config = BACKENDS[state.testnet.backend].configure(state.testnet.backend_options)
-        return int(getattr(config, "block_interval_ms", 0))
+        names = ("block_interval_ms", "block_bytes_max")
+        return {name: int(getattr(config, name, 0)) for name in names}
+    return {
+        "block_interval_ms": status.block_interval_ms,
+        "block_bytes_max": status.block_bytes_max,
+        **cost_documents(state.costs_before, status.costs),
+    }
+
+
+def _links_of_clients(state: RunState, running: RunningTestnet) -> list[LinkSampled]:
+    try:
+        return running.link_samples()
+    except TestbedError as error:
+        state.problems.append(f"the links of users could not be read: {error}")
+        return []
 
 
 def _write(state: RunState, driver: LoadDriver, running: RunningTestnet, gathered: _Gathered) -> None:
@@ -188,7 +207,7 @@ def _write(state: RunState, driver: LoadDriver, running: RunningTestnet, gathere
     directory.write_table("proofs", proofs_table(layer, layer_offset_ns))
     directory.write_table("settlements", settlements_table(layer, layer_offset_ns))
     directory.write_table("certificates", certificates_table(lives, names))
-    document = _about(state, running, gathered.interval_ms, driver.shape)
+    document = _about(state, running, gathered.sequencer, driver.shape)
     document |= _measured(state, driver, running, sent)
     document["reorgs"] = reorg_depths(primaries)
     joined = _Joined(sent=sent, fates=fates, stages=stages, lives=lives, primaries=primaries)
@@ -196,6 +215,9 @@ def _write(state: RunState, driver: LoadDriver, running: RunningTestnet, gathere
     if state.testnet.uses_agglayer:
         verdicts |= _agglayer_invariants(state, gathered, joined)
         document |= _agglayer_part(state, driver, running, gathered, joined)
+    watched = [traces[name] for name in state.testnet.divergence_rollups]
+    document |= divergence_document(state.testnet.divergence, watched, gathered.offsets_ns)
+    document |= link_documents(state.testnet.wide_area, traces.values(), _links_of_clients(state, running))
     if gathered.bond is not None:
         document["bond"] = gathered.bond
     document["invariants"] = {name: verdict.to_json() for name, verdict in verdicts.items()}
@@ -246,7 +268,9 @@ def _agglayer_part(
     return agglayer_account(facts)
 
 
-def _about(state: RunState, running: RunningTestnet, interval_ms: int, shape: BundleShape) -> dict[str, Any]:
+def _about(
+    state: RunState, running: RunningTestnet, sequencer: Mapping[str, Any], shape: BundleShape
+) -> dict[str, Any]:
     """What was run, and on what."""
     scenario, testnet, clock = state.scenario, state.testnet, state.clock
     backend = BACKENDS[testnet.backend]
@@ -267,8 +291,11 @@ def _about(state: RunState, running: RunningTestnet, interval_ms: int, shape: Bu
         "mints_per_bundle": len(shape.mints),
         "load_kind": scenario.load.kind,
         "p99_bound_ms": scenario.load.p99_bound_ms,
-        "block_interval_ms": interval_ms,
+        **sequencer,
         "expected": to_json(dict(expected)),
+        "promises": {level: getattr(backend, level) for level in ("soft", "firm", "final")},
+        "trust": [to_json(row) for row in backend.trust],
+        "notes": list(scenario.notes),
         "started_wall_ns": state.started_wall_ns,
         "wall_zero_ns": clock.wall_ns() - clock.monotonic_ns(),
         "commit": source_commit(),

@@ -188,6 +188,21 @@ class AnvilEngine:
                 self._head = None
                 raise EngineFailure(f"{self._process.describe()} did not rewind to block {number}")
 
+    async def alter(self, account: Address, *, slot: bytes, add: int) -> None:
+        """A fault: give the head another state than its block has. `slot` empty = the balance. Raises EngineFailure."""
+        name = hex_of(account)
+        async with self._gate.changing():
+            try:
+                if slot:
+                    word = int(await self._build.request("eth_getStorageAt", [name, hex_of(slot), "latest"]), 16)
+                    changed = hex_of(((word + add) % 2**256).to_bytes(32, "big"))
+                    await self._build.request("anvil_setStorageAt", [name, hex_of(slot), changed])
+                else:
+                    balance = int(await self._build.request("eth_getBalance", [name, "latest"]), 16)
+                    await self._build.request("anvil_setBalance", [name, hex((balance + add) % 2**256)])
+            except RpcError as error:
+                raise EngineFailure(f"{self._process.describe()} refused another state: {error}") from error
+
     async def dump(self) -> bytes:
         """State and chain at the head, compressed; what `start` takes. Builds wait meanwhile. Raises EngineFailure.
 

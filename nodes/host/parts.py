@@ -15,6 +15,7 @@ from nodes.host.ports import GRPC, PortBook
 from nodes.model.config import HostConfig, NodeEndpoint
 from nodes.model.errors import Unavailable, UnknownName
 from nodes.model.faults import Fault
+from nodes.ports import Link, direct
 from nodes.sequencer.backends import BACKENDS, Backend
 from nodes.telemetry.clock import Clock, boot_id
 from nodes.telemetry.crash import CrashPoint
@@ -22,6 +23,7 @@ from nodes.telemetry.events import NodeStarted
 from nodes.telemetry.tracer import DiscardingTracer, Tracer
 from nodes.wire.channel import Servicer, join_address, server
 from nodes.wire.file_tracer import FileTracer
+from nodes.wire.links import Links
 from nodes.wire.meter import ByteMeter
 
 TRACE_FILE = "trace.bin"
@@ -84,6 +86,8 @@ class HostParts:
         self.stopping = asyncio.Event()
         self.nodes: dict[str, Running] = {}
         self.tracers: dict[str, FileTracer] = {}
+        self.links = None if config.wide_area is None else Links(config.wide_area, clock=clock)
+        """Emulated links of the nodes to peers in other regions."""
         self._directory = Path(config.directory)
         self._changed: Callable[[], None] = lambda: None
         self._left = dict.fromkeys(STOP_ORDER, 0)
@@ -93,6 +97,10 @@ class HostParts:
     def on_usable(self, changed: Callable[[], None]) -> None:
         """Call `changed` each time a node has become usable."""
         self._changed = changed
+
+    def link(self, node: str) -> Link:
+        """By which a node of this process reaches others: every address that it is given goes through it."""
+        return direct if self.links is None else self.links.of(node)
 
     def open(self, name: str, *, kind: str, ports: Mapping[str, int]) -> Running:
         """Folder, ports and trace of a node, which records that it has begun."""
@@ -166,6 +174,8 @@ class HostParts:
 
     def close(self) -> None:
         """Let go of ports and traces."""
+        if self.links is not None:
+            self.links.close()
         for running in self.nodes.values():
             running.ports.close()
         for tracer in self.tracers.values():

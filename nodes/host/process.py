@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from nodes.evm.anvil import find_anvil
 from nodes.host.parts import HostParts
@@ -27,6 +27,9 @@ from nodes.telemetry.resources import process_cpu_s, process_pss_bytes
 from nodes.wire.channel import Servicer, join_address, server
 from nodes.wire.control import ControlServicer
 from nodes.wire.trace import TraceServicer
+
+if TYPE_CHECKING:
+    from nodes.divergence.client import DivergenceClient
 
 SWITCH_INTERVAL_S = 0.0005
 """Python's default is 5 ms; reports and verdicts, which come many times a second, would each wait so long. Switching
@@ -161,9 +164,12 @@ class Host:
 
             self._start(group, "agglayer", config.agglayers, run_agglayer)
         if config.rollups:
+            from nodes.divergence.client import DivergenceClient
             from nodes.host.run_rollup import RollupRunner
 
-            rollups = RollupRunner()
+            divergence = DivergenceClient(Path(config.directory))
+            group.create_task(self._run_divergence(divergence), name="divergence")
+            rollups = RollupRunner(divergence)
             self._closing.callback(rollups.close)
             self._start(group, "rollup", config.rollups, rollups.run)
         if config.builders:
@@ -185,6 +191,13 @@ class Host:
         for config in configs:
             self._parts.count(kind)
             group.create_task(to_its_end(config), name=config.name)
+
+    async def _run_divergence(self, client: "DivergenceClient") -> None:
+        """Own the process of the second EVM, should a rollup want one."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(client.run())
+            await self._parts.stopping.wait()
+            client.stop()
 
     def _check_ready(self) -> None:
         usable = sum(running.endpoint is not None for running in self._parts.nodes.values())
@@ -232,6 +245,9 @@ class Host:
                     stage_cpu_ns=dict(running.stage_cpu_ns()),
                 )
             )
+            if self._parts.links is not None:
+                for sample in self._parts.links.samples(running.name):
+                    running.tracer.record(sample)
 
 
 def _node_count(config: HostConfig) -> int:

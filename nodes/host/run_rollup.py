@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodes.evm.engine import AnvilEngine
+from nodes.divergence.client import DivergenceClient
+from nodes.evm.engine import TRANSACTION_BLOCKS, AnvilEngine
 from nodes.host.parts import HostParts, Running, backend_named, begun
 from nodes.host.ports import GRPC, RPC
 from nodes.model.agglayer import MAINNET, NetworkId
@@ -17,6 +18,7 @@ from nodes.model.ids import Height
 from nodes.rollup.certifier import RollupCertifier
 from nodes.rollup.decode_ahead import DecodeAhead
 from nodes.rollup.decode_cache import SenderCache
+from nodes.rollup.divergence_link import DivergenceLink
 from nodes.rollup.lies import Lie
 from nodes.rollup.node import RollupNode
 from nodes.rollup.rpc.server import RpcServer
@@ -33,9 +35,10 @@ class RollupRunner:
     rollups live here.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, divergence: DivergenceClient) -> None:
         self._decode = SenderCache()
         self._decode_ahead = DecodeAhead(self._decode)
+        self._divergence = divergence
 
     def close(self) -> None:
         """End the decoding thread."""
@@ -47,7 +50,11 @@ class RollupRunner:
         if params is None:
             raise InvalidInput(f"{config.name}: rollup id {config.rollup_id.hex()} is not of this testnet")
         running = host.open(config.name, kind="rollup", ports={GRPC: config.port, RPC: config.rpc_port})
-        sources = [(address, SequencerClient(address, meter=running.meter)) for address in config.sequencer_endpoints]
+        link = host.link(config.name)
+        # Named by what listens there, whichever way leads to it.
+        sources = [
+            (address, SequencerClient(link(address), meter=running.meter)) for address in config.sequencer_endpoints
+        ]
         async with contextlib.AsyncExitStack() as clients:
             for _, client in sources:
                 await clients.enter_async_context(client)
@@ -66,8 +73,25 @@ class RollupRunner:
                 crash=host.crash,
                 mailbox=layer.mailbox,
                 certifier=layer.certifier,
+                watch=self._watch(host, running, config, params),
             )
             await _serve(host, running, node, sources[0][1], layer)
+
+    def _watch(
+        self, host: HostParts, running: Running, config: RollupNodeConfig, params: RollupParams
+    ) -> DivergenceLink | None:
+        if config.divergence is None:
+            return None
+        return DivergenceLink(
+            config.divergence,
+            self._divergence,
+            name=config.name,
+            params=params,
+            genesis=config.genesis,
+            engine_directory=str(_engine_directory(running.directory).resolve()),
+            clock=host.clock,
+            tracer=running.tracer,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +116,11 @@ class _Layer:
             raise InvalidInput(
                 f"{config.name}: rollup id {config.rollup_id.hex()} is of no network of its aggregation layer"
             )
-        service = await clients.enter_async_context(CertificateClient(layer.endpoint, meter=running.meter))
+        endpoint = host.link(config.name)(layer.endpoint)
+        service = await clients.enter_async_context(CertificateClient(endpoint, meter=running.meter))
         mailbox = certifier = None
         if layer.params.has_verdicts:
-            mailbox = await clients.enter_async_context(MailboxClient(layer.endpoint, meter=running.meter))
+            mailbox = await clients.enter_async_context(MailboxClient(endpoint, meter=running.meter))
         if layer.signer_key and layer.lies != Lie.WITHHOLDS:
             certifier = RollupCertifier(
                 layer,
@@ -141,12 +166,23 @@ async def _serve(
         node.stop()
 
 
+def _engine_directory(directory: Path) -> Path:
+    return directory / "engine"
+
+
 def _engine_starter(
     config: RollupNodeConfig, params: RollupParams, binary: Path, directory: Path
 ) -> Callable[[bytes | None], Awaitable[AnvilEngine]]:
     async def start(state: bytes | None) -> AnvilEngine:
         return await AnvilEngine.start(
-            binary, config.genesis, params, directory / "engine", config.rewind_window, state
+            binary,
+            config.genesis,
+            params,
+            _engine_directory(directory),
+            config.rewind_window,
+            state,
+            # A second EVM asks for blocks a little after they were built.
+            transaction_blocks=TRANSACTION_BLOCKS if config.divergence is None else config.rewind_window,
         )
 
     return start

@@ -17,5 +17,7 @@ async def run_sequencer(host: HostParts, config: SequencerNodeConfig) -> None:
         clock=host.clock,
         tracer=running.tracer,
         crash=host.crash,
+        link=host.link(config.name),
     )
+    running.engine_pid = lambda: node.engine_pid
     await host.serve(running, node, [SequencerServicer(node)])

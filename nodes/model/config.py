@@ -10,6 +10,7 @@ from typing import Any
 from nodes.model.agglayer import AgglayerParams
 from nodes.model.execution import TestnetParams
 from nodes.model.ids import RollupId
+from nodes.model.wide_area import WideArea
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,17 @@ class RollupAgglayerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DivergenceConfig:
+    """How a rollup node has its engine checked by a second EVM."""
+
+    mode: str
+    """`all` or `sample`."""
+    sample_per_s: float
+    policy: str
+    """`alarm`, `halt` or `exclude`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RollupNodeConfig:
     """One rollup node (or one replica of a rollup)."""
 
@@ -65,6 +77,8 @@ class RollupNodeConfig:
     verify_proofs: bool = True
     checkpoint_interval_heights: int = 512
     agglayer: RollupAgglayerConfig | None = None
+    divergence: DivergenceConfig | None = None
+    """None = its engine is not checked."""
     rewind_window: int = 32
     """Rollup blocks that the engine itself can rewind; beyond, a checkpoint is loaded and replayed."""
     history_blocks: int = 100_000
@@ -183,6 +197,8 @@ class HostConfig:
     attesters: tuple[AttesterNodeConfig, ...] = ()
     agglayers: tuple[AgglayerNodeConfig, ...] = ()
     builders: tuple[BuilderNodeConfig, ...] = ()
+    wide_area: WideArea | None = None
+    """Where nodes stand, with the addresses of all; None = links between nodes are not emulated."""
     trace: bool = True
     resource_interval_s: float = 1.0
 

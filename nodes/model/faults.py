@@ -126,6 +126,18 @@ class SolanaTrouble:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Diverge:
+    """A rollup node's engine gets another state than its transactions gave it, behind the node's back."""
+
+    account: bytes
+    """20 bytes; empty = the sender of the rollup's newest transaction."""
+    slot: bytes
+    """32 bytes: this slot of the account; empty = its balance."""
+    add: int
+    """Added to the value; u64, at least 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CrashAt:
     """The process of a node ends by SIGKILL when it reaches a place for the n-th time from now on.
 
@@ -150,4 +162,5 @@ Fault = (
     | PauseL1
     | SolanaTrouble
     | CrashAt
+    | Diverge
 )

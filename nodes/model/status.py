@@ -42,7 +42,8 @@ class RollupStatus:
     """Executed since genesis."""
     rpc_url: str
     stalled: str
-    """Why the reader waits for evidence and from whom; empty = it does not wait."""
+    """Why the reader waits for evidence and from whom, why nothing becomes safe, or in what the engine differs from the
+    second EVM; empty = none of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

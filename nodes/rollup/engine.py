@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from nodes.model.ids import Address
 from nodes.ports import ExecutionEngine
 
 
@@ -20,6 +21,10 @@ class EngineProcess(ExecutionEngine, Protocol):
 
     async def stop(self) -> None:
         """End it in order, and clear what it left. Idempotent, also after it ended by itself."""
+        ...
+
+    async def alter(self, account: Address, *, slot: bytes, add: int) -> None:
+        """A fault: give the head another state than its block has. `slot` empty = the balance. Raises EngineFailure."""
         ...
 
     async def wait_ended(self) -> str:

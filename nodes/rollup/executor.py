@@ -51,6 +51,10 @@ Prepare = Callable[[Sequence[tuple[bytes, Transaction]], int], Sequence[tuple[by
 """(transactions, number of the block) to what is really handed to the engine: more may be put before them."""
 
 
+Witness = Callable[["Execution", Height], None]
+"""Told of what the engine was handed and what it made of it, with the sequenced height. Must not block."""
+
+
 class Executed(NamedTuple):
     """One height, executed and settled."""
 
@@ -84,10 +88,12 @@ class Executor:
         crash: CrashPoint,
         observe: Observe | None = None,
         prepare: Prepare | None = None,
+        witness: Witness | None = None,
     ) -> None:
         """`first_checkpoint_after`: changed heights before the first one; the rollups of a machine take turns.
 
         `run` awaits `observe` after each height and each commitment. `prepare` makes the execution unsound, as a fault.
+        `witness` is told of every block that was built.
         """
         self._engine = engine
         self._tip = tip
@@ -104,6 +110,7 @@ class Executor:
         self._crash = crash
         self._observe = observe
         self._prepare = prepare
+        self._witness = witness
 
     @property
     def tip(self) -> Tip:
@@ -190,6 +197,8 @@ class Executor:
         self._crash("rollup.after_build")
         with self._cpu.measure("index"):
             block, own = self._chain.settle(work, tip, execution, built_ns=built_ns)
+        if self._witness is not None:
+            self._witness(execution, tip.height)
         self._tip = tip
         self._heights_until_due -= 1
         if executed is not None:

@@ -18,7 +18,7 @@ from typing import Any
 from nodes.model.config import RollupNodeConfig
 from nodes.model.errors import EngineFailure, InvalidInput, Unavailable
 from nodes.model.execution import RollupParams, TestnetParams
-from nodes.model.faults import Fault, KillEngine, Rewind, SilenceReports
+from nodes.model.faults import Diverge, Fault, KillEngine, Rewind, SilenceReports
 from nodes.model.ids import ChainId, Height, chain_id_of
 from nodes.model.limits import MAX_BLOCK_HASHES
 from nodes.model.promises import OutcomeEvidence
@@ -28,6 +28,7 @@ from nodes.ports import Mailbox, Sequencer
 from nodes.rollup.chain import Chain, Tip
 from nodes.rollup.checkpoint import CheckpointStore
 from nodes.rollup.decode_ahead import DecodeAhead
+from nodes.rollup.divergence_link import Unwatched, joined, make_diverge
 from nodes.rollup.engine import EngineProcess, StartEngine
 from nodes.rollup.engine_reads import EngineReads, genesis_block
 from nodes.rollup.executor import Executor, OutOfWindow, first_checkpoint_after
@@ -39,7 +40,7 @@ from nodes.rollup.pending import PendingPool
 from nodes.rollup.records import IndexedBlock
 from nodes.rollup.restore import restore
 from nodes.rollup.safe_heights import Certifier
-from nodes.rollup.session import EngineLost, Over, RequestedRewind, Rewound, Stopped, run_until_over
+from nodes.rollup.session import EngineLost, Halted, Losses, Over, RequestedRewind, Rewound, Stopped, run_until_over
 from nodes.rollup.settling import settling_of
 from nodes.rules.derivation import Decode, Derivation
 from nodes.rules.finality import VerifyFinality
@@ -49,9 +50,6 @@ from nodes.telemetry.clock import Clock
 from nodes.telemetry.crash import CrashPoint, no_crash
 from nodes.telemetry.stages import StageCpu
 from nodes.telemetry.tracer import Tracer
-
-MAX_FRUITLESS_RECOVERIES = 5
-"""Engines lost one after the other without one new height: then the fault is not the engine's bad luck."""
 
 _log = logging.getLogger(__name__)
 
@@ -76,11 +74,11 @@ class RollupNode:
         crash: CrashPoint = no_crash,
         mailbox: Mailbox | None = None,
         certifier: Certifier | None = None,
+        watch: Unwatched | None = None,
     ) -> None:
-        """`mailbox`: needed where `config.agglayer` says that heights have verdicts. `certifier`: told of safe heights.
+        """`mailbox`: needed where heights have verdicts. `certifier`: told of safe heights. `watch`: checks the engine.
 
-        `sources` serve the same sequencer chain. `final_level`: from which promise on a height counts as final for
-        users; in `lazy`, the only backend that promises nothing beyond firm, that is firm.
+        `sources` serve the same sequencer chain. `final_level`: the promise from which on a height is final for users.
         """
         params = testnet.rollup(config.rollup_id)
         assert params is not None, "the host checks that the rollup is of its testnet"
@@ -102,6 +100,7 @@ class RollupNode:
         self._tracer = tracer
         self._final_level = final_level
         self._crash = crash
+        self._watch = watch or Unwatched()
         self._genesis = genesis_ref(testnet.sequencer_chain_id)
         self._announcer = HeadAnnouncer()
         self._cpu = StageCpu("verify", "derive", "engine", "index", "checkpoint")
@@ -182,7 +181,7 @@ class RollupNode:
             pending_transactions=len(self.pending),
             transactions=self.index.transactions,
             rpc_url=self.rpc_url,
-            stalled="; ".join(filter(None, [follower.stalled if follower else "", self._settling.stalled])),
+            stalled=joined(follower.stalled if follower else "", self._settling.stalled, self._watch.found),
         )
 
     async def follow_heads(self) -> AsyncIterator[Heads]:
@@ -246,6 +245,8 @@ class RollupNode:
                 self._engine.kill()
             case Rewind(height=height):
                 await self._rewind_on_command(height)
+            case Diverge():
+                await make_diverge(self._current_engine(), fault, self.index, self._decode, chain_id=self.chain_id)
             case SilenceReports(on=on) if self._settling.has_verdicts:
                 self._settling.silence(on)
             case _:
@@ -273,23 +274,19 @@ class RollupNode:
         await self._run_sessions()
 
     async def _run_sessions(self) -> None:
-        fruitless, best = 0, -1
+        losses = Losses(self.name)
         while True:
             over = await self._session()
             started_ns = self._clock.monotonic_ns()
             chain = self._opened()
-            if isinstance(over, Stopped):
+            if isinstance(over, Stopped | Halted):
+                await self._stopping.wait()  # a halted node serves what it has
                 return
             if isinstance(over, Rewound):
                 await self._go_back(over, started_ns)
                 continue
-            fruitless = 0 if chain.height > best or self._was_killed else fruitless + 1
+            losses.count(over, chain.height, was_killed=self._was_killed)
             self._was_killed = False
-            best = chain.height
-            if fruitless >= MAX_FRUITLESS_RECOVERIES:
-                raise EngineFailure(
-                    f"{self.name} lost {fruitless + 1} engines in a row at height {chain.height}; the last: {over}"
-                )
             _log.warning("%s lost its engine at height %d: %s", self.name, chain.height, over)
             await self._restore(limit=None, started_ns=started_ns)
 
@@ -338,6 +335,7 @@ class RollupNode:
         raise Stopped
 
     def _between_heights(self) -> None:
+        self._watch.raise_if_halted()
         self._requested.raise_it()
         if not self._opened().recovering:
             self._ready.set()
@@ -409,6 +407,7 @@ class RollupNode:
             resolved=settling.resolved,
             settled=settling.settled,
         )
+        self._watch.open(self._index, exclude=(lambda: settling.silence(True)) if settling.has_verdicts else None)
 
     async def _restore(self, *, limit: Height | None, started_ns: int, until: Height | None = None) -> None:
         """An engine at the newest usable checkpoint up to `limit`, and derivation with it."""
@@ -480,6 +479,7 @@ class RollupNode:
             crash=self._crash,
             observe=self._settling.observer(self._opened(), self._opened_reads()),
             prepare=self._settling.prepare,
+            witness=self._watch.witness,
         )
 
     def _opened(self) -> Chain:

@@ -7,7 +7,10 @@ import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
+from nodes.model.errors import EngineFailure
 from nodes.rollup.follower import Place
+
+MAX_FRUITLESS_RECOVERIES = 5
 
 
 class Over(Exception):
@@ -16,6 +19,10 @@ class Over(Exception):
 
 class Stopped(Over):
     """`stop` was called."""
+
+
+class Halted(Over):
+    """The node shall go no further: what it says was found. It serves what it has until it is stopped."""
 
 
 class EngineLost(Over):
@@ -69,6 +76,24 @@ class RequestedRewind:
         self._asked = None
 
 
+class Losses:
+    """Counts engines that were lost one after the other without one new height: then the fault is not bad luck."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._fruitless = 0
+        self._best = -1
+
+    def count(self, over: Over, height: int, *, was_killed: bool) -> None:
+        """One more was lost at this height. Raises EngineFailure where that was one too many."""
+        self._fruitless = 0 if height > self._best or was_killed else self._fruitless + 1
+        self._best = height
+        if self._fruitless >= MAX_FRUITLESS_RECOVERIES:
+            raise EngineFailure(
+                f"{self._name} lost {self._fruitless + 1} engines in a row at height {height}; the last: {over}"
+            )
+
+
 async def run_until_over(parts: Mapping[str, Coroutine[Any, Any, None]]) -> Over:
     """Run all parts, by task name, until one raises `Over`; end the others and say what it was.
 
@@ -98,6 +123,6 @@ async def run_until_over(parts: Mapping[str, Coroutine[Any, Any, None]]) -> Over
 
 
 def _weightiest(overs: Sequence[Over]) -> Over:
-    """Several parts may end a session in the same step: stopping comes first, then going back, then a lost engine."""
-    order = (Stopped, Rewound, EngineLost)
+    """Several may end a session in the same step: stopping comes first, then halting, going back, a lost engine."""
+    order = (Stopped, Halted, Rewound, EngineLost)
     return min(overs, key=lambda over: order.index(type(over)))

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from nodes.model.errors import InvalidScenario, UnknownName
 from nodes.model.execution import TestnetParams
 from nodes.model.faults import Fault
-from nodes.ports import Sequencer
+from nodes.ports import Link, Sequencer, direct
 from nodes.rules.finality import VerifyFinality
 from nodes.telemetry.clock import Clock
 from nodes.telemetry.crash import CrashPoint, no_crash
@@ -38,6 +38,11 @@ class SequencerNode(Sequencer, Protocol):
         ...
 
     @property
+    def engine_pid(self) -> int:
+        """Of a process that the node has beside itself, to be measured with it; 0 where it has none."""
+        ...
+
+    @property
     def stage_cpu_ns(self) -> Mapping[str, int]:
         """Thread CPU time by stage since start."""
         ...
@@ -55,8 +60,12 @@ class Build(Protocol):
         clock: Clock,
         tracer: Tracer,
         crash: CrashPoint = no_crash,
+        link: Link = direct,
     ) -> SequencerNode:
-        """The node, its state in `directory`. Raises InvalidScenario where the config lacks what only a testnet has."""
+        """The node, its state in `directory`; it reaches others through `link`.
+
+        Raises InvalidScenario where the config lacks what only a testnet has.
+        """
         ...
 
 
@@ -68,6 +77,18 @@ class Expected:
     """In words a reader of a report can check, over the config's keys."""
     p50_ms: float
     p99_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustRow:
+    """One part of a backend that users rely on."""
+
+    part: str
+    """Who or what, in a word or two."""
+    trusted_for: str
+    """What of its promises rests on this part being honest and up."""
+    when_it_fails: str
+    """What users see, what is lost and what is not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +111,8 @@ class Backend:
     """From those options to the pure check."""
     expected: Callable[[Any], Mapping[str, Expected]]
     """From a config to expected latency from due, by stage; stages without a closed form are absent."""
+    trust: tuple[TrustRow, ...]
+    """Every part whose failure users would notice; printed by `lockstep backends` and beside every comparison."""
 
     def configure(self, options: Mapping[str, Any]) -> Any:
         """The config that these keys give. Raises InvalidScenario for an unknown key or a value out of range."""

@@ -5,9 +5,9 @@ Every backend in the table must pass tests/integration/test_backend_contract.py 
 
 from collections.abc import Mapping
 
-from nodes.sequencer import lazy
-from nodes.sequencer.backend import Backend, Expected, SequencerNode
+from nodes.sequencer import lazy, solana
+from nodes.sequencer.backend import Backend, Expected, SequencerNode, TrustRow
 
-__all__ = ["BACKENDS", "Backend", "Expected", "SequencerNode"]
+__all__ = ["BACKENDS", "Backend", "Expected", "SequencerNode", "TrustRow"]
 
-BACKENDS: Mapping[str, Backend] = {backend.name: backend for backend in (lazy.BACKEND,)}
+BACKENDS: Mapping[str, Backend] = {backend.name: backend for backend in (lazy.BACKEND, solana.BACKEND)}

@@ -12,30 +12,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coincurve import PrivateKey
-
 from nodes.model import limits
-from nodes.model.errors import InvalidInput, InvalidScenario, InvalidSubmission, LimitExceeded, Unavailable
+from nodes.model.bundle import Bundle
+from nodes.model.errors import InvalidInput, InvalidScenario, Unavailable
 from nodes.model.execution import TestnetParams
 from nodes.model.faults import Fault, Fork, WithholdEvidence
-from nodes.model.ids import NOTICE_ROLLUP_ID, Address, RollupId, SubmissionHash, hex_of
+from nodes.model.ids import NOTICE_ROLLUP_ID, RollupId, hex_of
 from nodes.model.sequenced_block import BlockRef, SequencerEvent
-from nodes.ports import SequencerStatus, Ticket
+from nodes.ports import Link, SequencerStatus, Ticket, direct
 from nodes.rules.finality import VerifyFinality, is_signed_by
-from nodes.rules.hashes import sha256
-from nodes.rules.lazy import MAX_NOTICES, Offer, OrderRules, flaw_of
+from nodes.rules.lazy import MAX_NOTICES, OrderRules, flaw_of
 from nodes.rules.payload import address_of
-from nodes.sequencer.backend import Backend, Expected, check_range
+from nodes.sequencer.admission import check_count, examine
+from nodes.sequencer.backend import Backend, Expected, TrustRow, check_range
 from nodes.sequencer.block_log import BlockLog
 from nodes.sequencer.lazy_chain import LazyChain
+from nodes.sequencer.signing_key import key_of, signer_of
 from nodes.telemetry.clock import Clock, thread_cpu_ns
 from nodes.telemetry.crash import CrashPoint, no_crash
 from nodes.telemetry.tracer import Tracer
-from nodes.wire.bundles import bundle_from_bytes
 
 _NS_PER_MS = 1_000_000
-_KEY_BYTES = 32
-_ADDRESS_BYTES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,19 +80,6 @@ class Config:
         )
 
 
-def key_of(signing_key: str) -> PrivateKey:
-    """The private key. Raises InvalidScenario, without the value, where it is none."""
-    try:
-        data = bytes.fromhex(signing_key.removeprefix("0x"))
-        if len(data) == _KEY_BYTES:
-            return PrivateKey(data)
-    except ValueError:
-        pass  # not hex, or not a key of the curve: the same answer as for a wrong length
-    raise InvalidScenario(
-        "[backend] signing_key must be a secp256k1 private key of 32 bytes as hex; its value is not shown"
-    )
-
-
 class LazySequencer:
     """A node of the backend; satisfies `nodes.sequencer.backend.SequencerNode`."""
 
@@ -108,7 +92,9 @@ class LazySequencer:
         clock: Clock,
         tracer: Tracer,
         crash: CrashPoint = no_crash,
+        link: Link = direct,
     ) -> None:
+        """`link` has no use here: this backend connects to nobody."""
         if not config.signing_key:
             raise InvalidScenario("[backend] signing_key is empty; the resolved testnet must hold the sequencer's key")
         self._config = config
@@ -153,6 +139,11 @@ class LazySequencer:
         await self._running()
 
     @property
+    def engine_pid(self) -> int:
+        """See `SequencerNode`."""
+        return 0
+
+    @property
     def stage_cpu_ns(self) -> Mapping[str, int]:
         """See `SequencerNode`."""
         return {"admit": self._admit_cpu_ns, **(self._chain.stage_cpu_ns if self._chain else {})}
@@ -160,12 +151,9 @@ class LazySequencer:
     async def submit(self, submissions: Sequence[bytes]) -> list[Ticket]:
         """See `nodes.ports.Sequencer.submit`."""
         chain = await self._running()
-        if len(submissions) > limits.MAX_SUBMISSIONS_PER_CALL:
-            raise LimitExceeded(
-                limit="MAX_SUBMISSIONS_PER_CALL", value=len(submissions), maximum=limits.MAX_SUBMISSIONS_PER_CALL
-            )
+        check_count(submissions)
         began_ns = thread_cpu_ns()
-        tickets, offers = self._examine(submissions, chain)
+        tickets, offers = examine(submissions, knows=chain.order.knows, flaw=self._flaw)
         if offers:
             chain.accept(offers)
         self._admit_cpu_ns += thread_cpu_ns() - began_ns
@@ -224,30 +212,8 @@ class LazySequencer:
             crash=self._crash,
         )
 
-    def _examine(
-        self, submissions: Sequence[bytes], chain: LazyChain
-    ) -> tuple[list[Ticket], list[tuple[Offer, bytes]]]:
-        """A ticket for each submission, and the new ones with their bytes."""
-        tickets = []
-        offers: dict[SubmissionHash, tuple[Offer, bytes]] = {}
-        for data in submissions:
-            submission_hash = SubmissionHash(sha256(data))
-            duplicate = submission_hash in offers or chain.order.knows(submission_hash)
-            reason = ""
-            if not duplicate:
-                try:
-                    bundle = bundle_from_bytes(data)
-                    reason = flaw_of(
-                        bundle, max_payloads=self._rules.max_payloads, block_bytes_max=self._rules.block_bytes_max
-                    )
-                except InvalidSubmission as error:
-                    reason = str(error)
-                if not reason:
-                    offers[submission_hash] = (Offer(submission_hash, bundle), data)
-            tickets.append(
-                Ticket(submission_hash=submission_hash, accepted=not reason, duplicate=duplicate, reason=reason)
-            )
-        return tickets, list(offers.values())
+    def _flaw(self, bundle: Bundle, data: bytes) -> str:
+        return flaw_of(bundle, max_payloads=self._rules.max_payloads, block_bytes_max=self._rules.block_bytes_max)
 
 
 def finality_options(config: Config) -> Mapping[str, Any]:
@@ -257,13 +223,7 @@ def finality_options(config: Config) -> Mapping[str, Any]:
 
 def verifier(options: Mapping[str, Any]) -> VerifyFinality:
     """Check of header signatures by `options["signer"]`. Raises InvalidScenario where that is no address."""
-    text = options.get("signer", "")
-    try:
-        signer = Address(bytes.fromhex(str(text).removeprefix("0x")))
-    except ValueError:
-        signer = Address(b"")
-    if len(signer) != _ADDRESS_BYTES:
-        raise InvalidScenario(f"finality option signer is {text!r}; it must be an address of 20 bytes as hex")
+    signer = signer_of(options)
     return lambda header_hash, proof: is_signed_by(signer, header_hash=header_hash, proof=proof)
 
 
@@ -280,6 +240,29 @@ def expected(config: Config) -> Mapping[str, Expected]:
     }
 
 
+TRUST = (
+    TrustRow(
+        part="the sequencer node",
+        trusted_for="inclusion: it may ignore a bundle, delay it, or reorder what it has not announced yet",
+        when_it_fails="down: nothing new is ordered until it is back, no acknowledged bundle is lost. Dishonest: it "
+        "censors or orders to its own gain, and nobody can force a bundle in",
+    ),
+    TrustRow(
+        part="its signing key",
+        trusted_for="firm and final: one signature makes a height final, nobody else has to agree",
+        when_it_fails="stolen: two signed orders can exist, and readers of different sources split until compared",
+    ),
+    TrustRow(
+        part="its disk",
+        trusted_for="durability: the log stands in one place",
+        when_it_fails="lost: heights that no rollup node has followed are gone, although they were firm",
+    ),
+    TrustRow(
+        part="a rollup node",
+        trusted_for="nothing of the order: it checks proofs and signatures, and incompleteness is proven",
+        when_it_fails="down or lying: its own users wait or are misled, the order and other rollups are untouched",
+    ),
+)
 BACKEND = Backend(
     name="lazy",
     describe="one trusted node orders opaque bundles first in, first out, and cuts blocks by the clock",
@@ -291,4 +274,5 @@ BACKEND = Backend(
     finality_options=finality_options,
     verifier=verifier,
     expected=expected,
+    trust=TRUST,
 )

@@ -241,8 +241,89 @@ class BundleJudged:
     """Bond that open promises of this builder bind, after the batch."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSampled:
+    """Totals of one direction of an emulated link since the process of its node began. The node is the client."""
+
+    peer: str
+    region: str
+    """Of the node."""
+    peer_region: str
+    is_back: bool
+    """From the peer to the node."""
+    one_way_ns: int
+    """As configured, without jitter."""
+    connections: int
+    """Opened over the link, in whichever direction."""
+    chunks: int
+    """What was read from a connection at once: one message or several."""
+    bytes: int
+    lost: int
+    """Chunks of which a segment was lost."""
+    delay_mean_ns: int
+    """From when a chunk was sent until it was handed over; likewise the next."""
+    delay_p50_ns: int
+    delay_p99_ns: int
+    delay_max_ns: int
+    late_mean_ns: int
+    """Part of the delay that is the emulation's own: later than its model says; likewise the next."""
+    late_p99_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DivergenceFound:
+    """The second EVM came to another result than the engine. Once per transaction that differs."""
+
+    height: int
+    number: int
+    position: int
+    """In the list that the engine was handed, skipped ones included."""
+    tx_hash: bytes
+    account: bytes
+    """20 bytes; empty where the difference is in no account."""
+    field: str
+    """nonce, balance, code, `slot 0x...`, inclusion, status or read."""
+    engine: str
+    """What the engine has."""
+    checker: str
+    """What the second EVM has."""
+    engine_footprint: bytes
+    checker_footprint: bytes
+    policy: str
+    """What the node does about it: alarm, halt or exclude."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DivergenceChecked:
+    """Totals of the divergence check of a node since the node was started. Counts are of transactions."""
+
+    mode: str
+    """all or sample."""
+    total: int
+    """Handed to the engine."""
+    checked: int
+    """Executed again and compared."""
+    differing: int
+    missed: int
+    """Wanted, and not compared: the engine had forgotten them, or the check was gone."""
+    replaced: int
+    """Not compared: their block was replaced before its turn came."""
+    waiting: int
+    history: int
+    """Executed again after a restart, with nothing to compare with."""
+    busy_ns: int
+    """CPU time of the second EVM."""
+    samples_from: int
+    """With `all`: from this height on only samples were checked; 0 = not so."""
+    reason: str
+    """Why."""
+
+
 Event = (
     NodeStarted
+    | DivergenceFound
+    | DivergenceChecked
+    | LinkSampled
     | HeightResolved
     | VerdictIssued
     | NoticeLogged

@@ -27,6 +27,9 @@ MAX_CONCURRENT_CALLS = 4_096
 KEEPALIVE_TIMEOUT_S = 5.0
 RECONNECT_MIN_MS = 100
 RECONNECT_MAX_MS = 1_000
+CONNECT_TIMEOUT_MS = 5_000
+"""How long one attempt may take. A connection around the world needs two round trips of 300 ms, more where a segment is
+lost; one that is refused is known at once and tried again after the pauses above."""
 
 _SIZES = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -54,7 +57,8 @@ CHANNEL_OPTIONS = (
     ("grpc.enable_retries", 0),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", RECONNECT_MIN_MS),
-    ("grpc.min_reconnect_backoff_ms", RECONNECT_MIN_MS),
+    # Despite its name this is the time that an attempt has.
+    ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
     ("grpc.max_reconnect_backoff_ms", RECONNECT_MAX_MS),
 )
 

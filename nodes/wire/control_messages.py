@@ -6,6 +6,7 @@ from nodes.model.faults import (
     AttestWrong,
     CrashAt,
     DelayAttestations,
+    Diverge,
     EvidenceKind,
     Fault,
     Fork,
@@ -88,6 +89,8 @@ def fault_to_proto(node: str, fault: Fault) -> pb.InjectFaultRequest:
             request.pause_l1.CopyFrom(pb.PauseL1(slots=slots))
         case SolanaTrouble(trouble=trouble, amount=amount, for_slots=for_slots):
             request.solana_trouble.CopyFrom(pb.SolanaTrouble(trouble=trouble.value, amount=amount, for_slots=for_slots))
+        case Diverge(account=account, slot=slot, add=add):
+            request.diverge.CopyFrom(pb.Diverge(account=account, slot=slot, add=add))
         case CrashAt(place=place, count=count):
             request.crash_at.CopyFrom(pb.CrashAt(place=place, count=count))
     return request
@@ -121,6 +124,8 @@ def fault_from_proto(message: pb.InjectFaultRequest) -> tuple[str, Fault]:
             fault = PauseL1(slots=_at_least_1(message.pause_l1.slots, "pause_l1: slots"))
         case "solana_trouble":
             fault = _trouble_from_proto(message.solana_trouble)
+        case "diverge":
+            fault = _diverge_from_proto(message.diverge)
         case "crash_at":
             fault = CrashAt(place=message.crash_at.place, count=_at_least_1(message.crash_at.count, "crash_at: count"))
         case _:
@@ -146,6 +151,12 @@ def _trouble_from_proto(message: pb.SolanaTrouble) -> SolanaTrouble:
         amount=_at_least_1(message.amount, "solana_trouble: amount"),
         for_slots=message.for_slots,
     )
+
+
+def _diverge_from_proto(message: pb.Diverge) -> Diverge:
+    if len(message.account) not in (0, 20) or len(message.slot) not in (0, 32):
+        raise InvalidInput("diverge: an account has 20 bytes and a slot 32, or they are left out")
+    return Diverge(account=message.account, slot=message.slot, add=_at_least_1(message.add, "diverge: add"))
 
 
 def _at_least_1(number: int, what: str) -> int:

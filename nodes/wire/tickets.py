@@ -58,6 +58,7 @@ def sequencer_status_to_proto(status: SequencerStatus) -> pb.GetStatusResponse:
         rollup_ids=status.rollup_ids,
         block_interval_ms=status.block_interval_ms,
         block_bytes_max=status.block_bytes_max,
+        costs=status.costs,
     )
 
 
@@ -72,4 +73,5 @@ def sequencer_status_from_proto(message: pb.GetStatusResponse) -> SequencerStatu
         rollup_ids=tuple([RollupId(hash_of(value, name="rollup id")) for value in message.rollup_ids]),
         block_interval_ms=message.block_interval_ms,
         block_bytes_max=message.block_bytes_max,
+        costs=dict(message.costs),
     )

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -18,10 +18,13 @@ from nodes.telemetry.events import (
     CertificateMoved,
     CheckpointWritten,
     CommitmentRaised,
+    DivergenceChecked,
+    DivergenceFound,
     EvidenceFound,
     FaultHealed,
     FaultInjected,
     HeightResolved,
+    LinkSampled,
     NodeRecovered,
     NodeStarted,
     NoticeLogged,
@@ -93,6 +96,9 @@ OtherEvent = (
     | CommitmentRaised
     | BlockReorged
     | ReaderStalled
+    | LinkSampled
+    | DivergenceFound
+    | DivergenceChecked
     | NodeRecovered
     | CheckpointWritten
     | ResourcesSampled
@@ -205,9 +211,19 @@ def _other(record: pb.TraceRecord, kind: str | None) -> OtherEvent | None:
         return FaultInjected(fault=record.fault_injected.fault, target=record.fault_injected.target)
     if kind == "fault_healed":
         return FaultHealed(fault=record.fault_healed.fault, target=record.fault_healed.target)
+    if kind == "link_sampled":
+        return LinkSampled(**_fields(record.link_sampled))
+    if kind == "divergence_found":
+        return DivergenceFound(**_fields(record.divergence_found))
+    if kind == "divergence_checked":
+        return DivergenceChecked(**_fields(record.divergence_checked))
     event = None if kind is None else agglayer_event_from_proto(record, kind)
     assert not isinstance(event, HeightResolved)  # has columns
     return event  # None: written by a newer version
+
+
+def _fields(message: Any) -> dict[str, Any]:
+    return {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
 
 
 def _resources(sample: pb.ResourcesSampled) -> ResourcesSampled:

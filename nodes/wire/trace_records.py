@@ -4,6 +4,7 @@ One record per block with its columns concatenated, so that a block of hundreds 
 """
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from nodes.model.bundle import Trailer
 from nodes.model.errors import InvalidInput
@@ -27,6 +28,12 @@ _REASONS: dict[int, SkipReason | AbortReason | None] = {
 }
 _DROPS = {int(reason): reason for reason in DropReason}
 _LEVELS = {int(level): level for level in Commitment}
+_FIELDS = {
+    field.message_type.name: field.name
+    for field in pb.TraceRecord.DESCRIPTOR.oneofs_by_name["event"].fields
+    if field.message_type is not None
+}
+"""Of a record, by the name of its event."""
 _TRAILER_BYTES = HASH_BYTES + 2
 _NO_TRAILER = bytes(_TRAILER_BYTES)
 
@@ -121,10 +128,15 @@ def _put_event(record: pb.TraceRecord, event: Event) -> None:
             record.checkpoint_written.CopyFrom(pb.CheckpointWritten(height=height, bytes=size, duration_ns=duration))
         case events.ResourcesSampled():
             record.resources_sampled.CopyFrom(_resources(event))
-        case events.FaultInjected(fault=fault, target=target):
-            record.fault_injected.CopyFrom(pb.FaultInjected(fault=fault, target=target))
-        case events.FaultHealed(fault=fault, target=target):
-            record.fault_healed.CopyFrom(pb.FaultHealed(fault=fault, target=target))
+        case (
+            events.FaultInjected()
+            | events.FaultHealed()
+            | events.LinkSampled()
+            | events.DivergenceFound()
+            | events.DivergenceChecked()
+        ):
+            name = type(event).__name__
+            getattr(record, _FIELDS[name]).CopyFrom(getattr(pb, name)(**asdict(event)))
         case _:
             put_agglayer_event(record, event)
 

@@ -26,7 +26,8 @@ def commands(group: click.Group, prefix: tuple[str, ...] = ()) -> list[tuple[str
 
 
 def test_the_commands_that_users_were_promised_exist() -> None:
-    promised = {"up", "bench", "sweep", "report", "verify", "show", "status", "backends", "workloads", "bundle"}
+    promised = {"up", "bench", "sweep", "compare", "report", "verify", "show", "status", "backends", "workloads"}
+    promised |= {"bundle"}
     assert promised <= set(main.commands)
     assert {("bundle", "build"), ("bundle", "sign"), ("bundle", "send")} <= set(commands(main))
 
@@ -58,7 +59,7 @@ def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
 
 def test_lists_name_backends_and_workloads_with_their_keys() -> None:
     backends = lockstep("backends").stdout
-    for text in ("lazy:", "soft", "firm", "sequenced  p50 50 ms", "executed"):
+    for text in ("lazy:", "soft", "firm", "sequenced  p50 50 ms", "executed", "the sequencer node: trusted for"):
         assert text in backends
     listed = lockstep("workloads").stdout
     for text in ("transfer:", "conflict:", "hot_share = 0.2", "swap:", "tolerance_bps"):
@@ -83,6 +84,14 @@ def test_lists_name_backends_and_workloads_with_their_keys() -> None:
         (["bench", "saturation", "--duration", "20"], "duration_s does nothing"),
         (["bench", "quick", "--launcher", "inprocess", "--ray-address", "127.0.0.1:1"], "uses no Ray cluster"),
         (["bench", "absent.toml"], "does not exist"),
+        (["compare", "quick", "--backends", "lazy,lasy"], "did you mean 'lazy'"),
+        (["compare", "quick", "--backends", "lazy"], "names 1; a comparison takes 2"),
+        (["compare", "quick", "--backends", "lazy,lazy", "--repeats", "0"], "--repeats 0 must be 1 to"),
+        (["compare", "quik", "--backends", "lazy,lazy"], "did you mean 'quick'"),
+        (["compare", "quick", "--backends", "lazy,lazy", "--solana", "devnode"], "--solana is for the backend solana"),
+        (["compare", "quick", "--backends", "lazy,lazy", "--launcher", "rai"], "did you mean 'ray'"),
+        (["compare", "saturation", "--backends", "lazy,lazy", "--rate", "9"], "rate_per_s does nothing"),
+        (["bench", "quick", "--set", "backend.lasy.block_interval_ms=9"], "did you mean 'backend.lazy'"),
         (["report", "."], "no run.json"),
         (["verify", "."], "no run.json"),
         (["show", ".", "1"], "no run.json"),

@@ -14,7 +14,6 @@ from nodes.model.errors import EvidenceMissing, InvalidInput, LimitExceeded, Ove
 from nodes.model.faults import EvidenceKind, WithholdEvidence
 from nodes.model.ids import NOTICE_ROLLUP_ID, HeaderHash, Height, LegHash, RollupId, hex_of, rollup_id_of
 from nodes.model.sequenced_block import BlockRef, BlockSequenced, Commitment, FilteredBlock, RolledBack
-from nodes.model.sequenced_block import CommitmentRaised as Raised
 from nodes.rules import sequenced_block as blocks
 from nodes.rules.hashes import sha256
 from nodes.rules.payload import sign
@@ -26,7 +25,6 @@ from nodes.telemetry.events import CommitmentRaised
 from nodes.telemetry.tracer import MemoryTracer
 from nodes.wire.bundles import bundle_to_bytes
 from nodes.wire.sequencer import SequencerClient
-from nodes.wire.streams import closing
 from tests.support.crafting import CHAIN_ID, CHAINS, KEYS, ROLLUPS, LegPlan, bundle, lone, make_testnet
 from tests.support.sequencer_configs import SIGNING_KEY
 from tests.support.sequencers import (
@@ -35,6 +33,7 @@ from tests.support.sequencers import (
     blocks_until,
     events_until,
     fates_of,
+    firm_height,
     make_node,
     sequenced_height,
     serving,
@@ -355,7 +354,7 @@ async def test_every_block_is_traced_with_what_it_holds(backend: Backend, tmp_pa
     async with serving(make_node(tmp_path, backend=backend, tracer=tracer)) as client:
         await submit(client, made)
         height = await sequenced_height(client, RA, payload_of(made))
-        await firm_height(client, height)
+        await firm_height(client, RA, height)
     traced = [(record, record.event) for record in tracer.stamped if isinstance(record.event, TracedBlock)]
     (holding,) = [(record, event) for record, event in traced if event.height == height]
     assert holding[1].submission_hashes == (sha256(bundle_to_bytes(made)),)
@@ -444,21 +443,8 @@ async def test_followers_learn_when_blocks_become_firm(make: MakeNode) -> None:
     async with serving(make()) as client:
         await submit(client, pair())
         height = await sequenced_height(client, RA, payload_of(pair()))
-        assert await firm_height(client, height) >= height
+        assert await firm_height(client, RA, height) >= height
         assert (await client.status()).firm_height >= height
-
-
-async def firm_height(client: SequencerClient, height: int) -> int:
-    """Follow until a follower knows that a height is firm; up to where it is."""
-    async with asyncio.timeout(WAIT_S), closing(client.follow([], RA)) as stream:
-        async for event in stream:
-            if isinstance(event, Raised) and event.level >= Commitment.FIRM and event.height >= height:
-                return event.height
-            if isinstance(event, BlockSequenced) and event.block.commitment >= Commitment.FIRM:
-                at = blocks.decode_header(event.block.header).height
-                if at >= height:
-                    return at
-    raise AssertionError("the stream ended")
 
 
 def _heights(events: Sequence[object]) -> list[int]:

@@ -15,12 +15,14 @@ ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 150
 
 
-def lockstep(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def lockstep(
+    *arguments: str | Path, cwd: Path | None = None, timeout_s: float = TIMEOUT_S
+) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     command = [sys.executable, "-m", "coordinator", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
     )
 
 

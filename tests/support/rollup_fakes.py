@@ -28,6 +28,7 @@ from nodes.model.sequenced_block import (
     SequencerEvent,
 )
 from nodes.ports import Mailbox, Sequencer, SequencerStatus, Ticket
+from nodes.rollup.divergence_link import Unwatched
 from nodes.rollup.engine import StartEngine
 from nodes.rollup.node import RollupNode
 from nodes.rollup.safe_heights import Certifier
@@ -37,7 +38,7 @@ from nodes.rules.payload import decode
 from nodes.telemetry.clock import Clock, SystemClock
 from nodes.telemetry.crash import CrashPoint, no_crash
 from nodes.telemetry.events import Event
-from nodes.telemetry.tracer import MemoryTracer
+from nodes.telemetry.tracer import MemoryTracer, Tracer
 from tests.support.crafting import CHAIN_ID, ROLLUPS, make_testnet, seal
 
 WAIT_S = 20.0
@@ -251,6 +252,9 @@ class MemoryEngine:
         """The process is gone in order."""
         self._ended.set()
 
+    async def alter(self, account: bytes, *, slot: bytes, add: int) -> None:
+        raise AssertionError("the state of this engine is no state")
+
     async def wait_ended(self) -> str:
         """Until it is gone."""
         await self._ended.wait()
@@ -339,7 +343,9 @@ class Bench:
         mailbox: Mailbox | None = None,
         certifier: Certifier | None = None,
         crash: CrashPoint = no_crash,
+        watched: Callable[[Clock, Tracer], Unwatched] | None = None,
     ) -> None:
+        """`watched` makes what checks the engine."""
         clock = SystemClock()
         self.tracer = WaitableTracer(clock)
         self.node = RollupNode(
@@ -356,6 +362,7 @@ class Bench:
             mailbox=mailbox,
             certifier=certifier,
             crash=crash,
+            watch=watched(clock, self.tracer) if watched is not None else None,
         )
 
     def events(self, kind: type[Event]) -> list[Any]:

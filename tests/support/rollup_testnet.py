@@ -17,10 +17,13 @@ from nodes.model.execution import RollupParams, TestnetParams
 from nodes.model.ids import chain_id_of
 from nodes.model.sequenced_block import BlockSequenced
 from nodes.ports import Sequencer
+from nodes.rollup.divergence_link import Unwatched
 from nodes.rules.bundle import bundle_hash
 from nodes.rules.sequenced_block import decode_header
 from nodes.sequencer.backend import SequencerNode
 from nodes.sequencer.lazy import BACKEND as LAZY
+from nodes.telemetry.clock import Clock
+from nodes.telemetry.tracer import Tracer
 from nodes.wire.sequencer import SequencerClient
 from nodes.wire.streams import closing
 from tests.support.crafting import ADDRESSES, CHAINS, RECIPIENT, LegPlan, bundle, make_testnet
@@ -101,6 +104,7 @@ class RealTestnet:
         chain: int = HERE,
         sources: Sequence[Sequencer] = (),
         hook: EngineHook = lambda engine: None,
+        watched: Callable[[Clock, Tracer], Unwatched] | None = None,
         **config: Any,
     ) -> Bench:
         """A rollup node that is not running; the same name again is the same directory."""
@@ -114,6 +118,7 @@ class RealTestnet:
             config=rollup_config(params, name, **config),
             testnet=self.testnet,
             verify_finality=LAZY.verifier(FINALITY),
+            watched=watched,
         )
 
     async def submit(self, *bundles: Bundle) -> None:

@@ -10,7 +10,15 @@ from typing import Any
 from nodes.model.bundle import Bundle
 from nodes.model.execution import Derived, TestnetParams
 from nodes.model.ids import Height, RollupId
-from nodes.model.sequenced_block import BlockRef, BlockSequenced, FilteredBlock, RolledBack, SequencerEvent
+from nodes.model.sequenced_block import (
+    BlockRef,
+    BlockSequenced,
+    Commitment,
+    CommitmentRaised,
+    FilteredBlock,
+    RolledBack,
+    SequencerEvent,
+)
 from nodes.ports import Sequencer, Ticket
 from nodes.rules import sequenced_block as blocks
 from nodes.rules.derivation import Derivation
@@ -156,6 +164,19 @@ async def sequenced_height(sequencer: Sequencer, rollup_id: RollupId, payload: b
                 height = blocks.decode_header(event.block.header).height
                 if height > above:
                     return height
+    raise AssertionError("the stream ended")
+
+
+async def firm_height(sequencer: Sequencer, rollup_id: RollupId, height: int) -> int:
+    """Follow until a follower knows that a height is firm; up to where it is."""
+    async with asyncio.timeout(WAIT_S), closing(sequencer.follow([], rollup_id)) as stream:
+        async for event in stream:
+            if isinstance(event, CommitmentRaised) and event.level >= Commitment.FIRM and event.height >= height:
+                return event.height
+            if isinstance(event, BlockSequenced) and event.block.commitment >= Commitment.FIRM:
+                at = blocks.decode_header(event.block.header).height
+                if at >= height:
+                    return at
     raise AssertionError("the stream ended")
 
 

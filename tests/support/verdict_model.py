@@ -276,12 +276,12 @@ def genesis(network: int) -> Executed:
 
 def sign_report(report: Report, key: PrivateKey | None = None) -> SignedReport:
     """Signed by the network's reporter, or by somebody else."""
-    return _signed(encode_report(report), key or reporter_key(report.network_id))
+    return _signed(encode_report(report), (key or reporter_key(report.network_id)).secret)
 
 
 @lru_cache(4_096)
-def _signed(encoded: bytes, key: PrivateKey) -> SignedReport:
-    return SignedReport(encoded, sign_digest(report_digest(encoded, chain_id=CHAIN_ID), key))
+def _signed(encoded: bytes, secret: bytes) -> SignedReport:
+    return SignedReport(encoded, sign_digest(report_digest(encoded, chain_id=CHAIN_ID), PrivateKey(secret)))
 
 
 def report_of(

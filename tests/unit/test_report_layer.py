@@ -353,7 +353,6 @@ def test_modes_side_by_side(tmp_path: Path) -> None:
     assert comparison.verdict.startswith("No regression verdict, because the runs differ in atomicity.")
     shown = write_comparison(comparison, tmp_path).read_text()
     assert "not ZK proofs" in shown
-    drawing = (tmp_path / "comparison.svg").read_text()
-    assert "atomic-safe" in drawing
-    assert "% aborted" in drawing
+    assert "atomic-safe" in (tmp_path / "figures" / "ladder.svg").read_text()
+    assert "% aborted" in (tmp_path / "figures" / "outcomes.svg").read_text()
     assert json.loads((tmp_path / "comparison.json").read_text())["modes"] == ["inclusion", "bond", "agglayer"]

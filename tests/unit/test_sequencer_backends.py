@@ -33,6 +33,15 @@ def test_every_backend_describes_itself(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS.values(), ids=list(BACKENDS))
+def test_every_backend_says_whom_its_users_trust_and_what_fails_with_each(backend: Backend) -> None:
+    parts = [row.part for row in backend.trust]
+    assert len(set(parts)) == len(parts) >= 2
+    for row in backend.trust:
+        assert all((row.part, row.trusted_for, row.when_it_fails))
+        assert "\n" not in row.part + row.trusted_for + row.when_it_fails
+
+
+@pytest.mark.parametrize("backend", BACKENDS.values(), ids=list(BACKENDS))
 def test_an_unknown_key_names_the_nearest(backend: Backend) -> None:
     with pytest.raises(InvalidScenario, match="unknown key 'block_interval'; did you mean 'block_interval_ms'"):
         backend.configure({"block_interval": 1})

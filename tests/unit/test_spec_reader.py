@@ -146,6 +146,51 @@ def test_overrides_by_full_and_by_short_key() -> None:
     assert scenario.overrides[0] == "testnet.rollups=8"
 
 
+TWO = "[backend]\nblock_interval_ms = 20\n[backend.other]\nlegs = 5\n"
+
+
+def test_keys_of_the_backend_table_are_the_files_own_backends() -> None:
+    own = read(TWO)
+    assert own.backend_options == {"block_interval_ms": 20}
+    assert own.notes == ()
+    other = read(TWO, "testnet.backend=other")
+    assert other.backend_options == {"legs": 5}
+    assert len(other.notes) == 1
+    for part in ("is for lazy", "other runs without block_interval_ms = 20", "backend.other.KEY"):
+        assert part in other.notes[0]
+    assert read("[backend]\nblock_interval_ms = 20", "backend=other").backend_options == {}
+
+
+def test_overrides_reach_the_chosen_backend_or_the_one_that_they_name() -> None:
+    assert read(TWO, "backend=other", "backend.legs=7").backend_options == {"legs": 7}
+    assert read(TWO, "backend=other", "backend.legs=7", "backend.other.legs=8").backend_options == {"legs": 8}
+    aside = read(TWO, "backend.other.legs=8", "block_interval_ms=30")
+    assert aside.backend_options == {"block_interval_ms": 30}
+    assert "'block_interval_ms'" in refusal(TWO, "backend=other", "backend.block_interval_ms=30")
+    assert "'legs'" in refusal(TWO, "backend.other.leggs=1")
+    # A short key stands for one of the chosen backend, whatever sub-tables there are.
+    assert read(TWO, "block_bytes_max=2000").backend_options == {"block_interval_ms": 20, "block_bytes_max": 2000}
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("[backend.othr]\nlegs = 1", ["mine.toml", "'othr'", "[backend]", "'other'"]),
+        ("[backend.other]\nlegss = 1", ["mine.toml", "'legss'", "[backend.other]", "'legs'"]),
+        ("[backend.lazy]\nblock_interval_ms = 99999", ["[backend]", "12,000"]),
+        (
+            "[backend]\nblock_interval_ms = 20\n[backend.lazy]\nblock_interval_ms = 30",
+            ["block_interval_ms", "[backend.lazy]", "leave one out"],
+        ),
+    ],
+)
+def test_sub_tables_are_checked_also_where_another_backend_is_chosen(text: str, parts: list[str]) -> None:
+    for overrides in ((), ("testnet.backend=other",)):
+        message = refusal(text, *overrides)
+        for part in parts:
+            assert part in message
+
+
 def test_an_override_may_name_keys_of_the_workload_that_another_selects() -> None:
     scenario = read("", "hot_share=0.25", "workload.kind=conflict")
     assert scenario.workload.options == {"hot_share": 0.25}

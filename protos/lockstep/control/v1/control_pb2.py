@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(protos/lockstep/control/v1/control.proto\x12\x13lockstep.control.v1\"\x12\n\x10WaitReadyRequest\"\x87\x01\n\x11WaitReadyResponse\x12\x30\n\x05nodes\x18\x01 \x03(\x0b\x32!.lockstep.control.v1.NodeEndpoint\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x17\n\x0f\x63ontrol_address\x18\x05 \x01(\t\"e\n\x0cNodeEndpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x14\n\x0cgrpc_address\x18\x03 \x01(\t\x12\x0f\n\x07rpc_url\x18\x04 \x01(\t\x12\x12\n\nengine_pid\x18\x05 \x01(\r\"\x12\n\x10ReadClockRequest\"K\n\x11ReadClockResponse\x12\x14\n\x0cmonotonic_ns\x18\x01 \x01(\x04\x12\x0f\n\x07wall_ns\x18\x02 \x01(\x04\x12\x0f\n\x07\x62oot_id\x18\x03 \x01(\t\"\x95\x05\n\x12InjectFaultRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x36\n\x0bkill_engine\x18\x02 \x01(\x0b\x32\x1f.lockstep.control.v1.KillEngineH\x00\x12-\n\x06rewind\x18\x03 \x01(\x0b\x32\x1b.lockstep.control.v1.RewindH\x00\x12\x42\n\x11withhold_evidence\x18\x04 \x01(\x0b\x32%.lockstep.control.v1.WithholdEvidenceH\x00\x12)\n\x04\x66ork\x18\x05 \x01(\x0b\x32\x19.lockstep.control.v1.ForkH\x00\x12>\n\x0fsilence_reports\x18\x06 \x01(\x0b\x32#.lockstep.control.v1.SilenceReportsH\x00\x12\x38\n\x0c\x61ttest_wrong\x18\x07 \x01(\x0b\x32 .lockstep.control.v1.AttestWrongH\x00\x12\x44\n\x12\x64\x65lay_attestations\x18\x08 \x01(\x0b\x32&.lockstep.control.v1.DelayAttestationsH\x00\x12\x30\n\x08reorg_l1\x18\t \x01(\x0b\x32\x1c.lockstep.control.v1.ReorgL1H\x00\x12\x30\n\x08pause_l1\x18\n \x01(\x0b\x32\x1c.lockstep.control.v1.PauseL1H\x00\x12\x30\n\x08\x63rash_at\x18\x0b \x01(\x0b\x32\x1c.lockstep.control.v1.CrashAtH\x00\x12<\n\x0esolana_trouble\x18\x0c \x01(\x0b\x32\".lockstep.control.v1.SolanaTroubleH\x00\x42\x07\n\x05\x66\x61ult\"\x0c\n\nKillEngine\"\x18\n\x06Rewind\x12\x0e\n\x06height\x18\x01 \x01(\x04\"0\n\x10WithholdEvidence\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06\x62locks\x18\x02 \x01(\r\"\x16\n\x04\x46ork\x12\x0e\n\x06height\x18\x01 \x01(\x04\"\x1c\n\x0eSilenceReports\x12\n\n\x02on\x18\x01 \x01(\x08\"\x19\n\x0b\x41ttestWrong\x12\n\n\x02on\x18\x01 \x01(\x08\"%\n\x11\x44\x65layAttestations\x12\x10\n\x08\x64\x65lay_ms\x18\x01 \x01(\r\"3\n\x07ReorgL1\x12\r\n\x05\x64\x65pth\x18\x01 \x01(\r\x12\x19\n\x11keep_transactions\x18\x02 \x01(\x08\"\x18\n\x07PauseL1\x12\r\n\x05slots\x18\x01 \x01(\r\"\'\n\x07\x43rashAt\x12\r\n\x05place\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"C\n\rSolanaTrouble\x12\x0f\n\x07trouble\x18\x01 \x01(\t\x12\x0e\n\x06\x61mount\x18\x02 \x01(\r\x12\x11\n\tfor_slots\x18\x03 \x01(\r\"\x15\n\x13InjectFaultResponse\"\r\n\x0bStopRequest\"\x0e\n\x0cStopResponse2\xf0\x02\n\x07\x43ontrol\x12Z\n\tWaitReady\x12%.lockstep.control.v1.WaitReadyRequest\x1a&.lockstep.control.v1.WaitReadyResponse\x12Z\n\tReadClock\x12%.lockstep.control.v1.ReadClockRequest\x1a&.lockstep.control.v1.ReadClockResponse\x12`\n\x0bInjectFault\x12\'.lockstep.control.v1.InjectFaultRequest\x1a(.lockstep.control.v1.InjectFaultResponse\x12K\n\x04Stop\x12 .lockstep.control.v1.StopRequest\x1a!.lockstep.control.v1.StopResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(protos/lockstep/control/v1/control.proto\x12\x13lockstep.control.v1\"\x12\n\x10WaitReadyRequest\"\x87\x01\n\x11WaitReadyResponse\x12\x30\n\x05nodes\x18\x01 \x03(\x0b\x32!.lockstep.control.v1.NodeEndpoint\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x17\n\x0f\x63ontrol_address\x18\x05 \x01(\t\"e\n\x0cNodeEndpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x14\n\x0cgrpc_address\x18\x03 \x01(\t\x12\x0f\n\x07rpc_url\x18\x04 \x01(\t\x12\x12\n\nengine_pid\x18\x05 \x01(\r\"\x12\n\x10ReadClockRequest\"K\n\x11ReadClockResponse\x12\x14\n\x0cmonotonic_ns\x18\x01 \x01(\x04\x12\x0f\n\x07wall_ns\x18\x02 \x01(\x04\x12\x0f\n\x07\x62oot_id\x18\x03 \x01(\t\"\xc6\x05\n\x12InjectFaultRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x36\n\x0bkill_engine\x18\x02 \x01(\x0b\x32\x1f.lockstep.control.v1.KillEngineH\x00\x12-\n\x06rewind\x18\x03 \x01(\x0b\x32\x1b.lockstep.control.v1.RewindH\x00\x12\x42\n\x11withhold_evidence\x18\x04 \x01(\x0b\x32%.lockstep.control.v1.WithholdEvidenceH\x00\x12)\n\x04\x66ork\x18\x05 \x01(\x0b\x32\x19.lockstep.control.v1.ForkH\x00\x12>\n\x0fsilence_reports\x18\x06 \x01(\x0b\x32#.lockstep.control.v1.SilenceReportsH\x00\x12\x38\n\x0c\x61ttest_wrong\x18\x07 \x01(\x0b\x32 .lockstep.control.v1.AttestWrongH\x00\x12\x44\n\x12\x64\x65lay_attestations\x18\x08 \x01(\x0b\x32&.lockstep.control.v1.DelayAttestationsH\x00\x12\x30\n\x08reorg_l1\x18\t \x01(\x0b\x32\x1c.lockstep.control.v1.ReorgL1H\x00\x12\x30\n\x08pause_l1\x18\n \x01(\x0b\x32\x1c.lockstep.control.v1.PauseL1H\x00\x12\x30\n\x08\x63rash_at\x18\x0b \x01(\x0b\x32\x1c.lockstep.control.v1.CrashAtH\x00\x12<\n\x0esolana_trouble\x18\x0c \x01(\x0b\x32\".lockstep.control.v1.SolanaTroubleH\x00\x12/\n\x07\x64iverge\x18\x14 \x01(\x0b\x32\x1c.lockstep.control.v1.DivergeH\x00\x42\x07\n\x05\x66\x61ult\"\x0c\n\nKillEngine\"\x18\n\x06Rewind\x12\x0e\n\x06height\x18\x01 \x01(\x04\"0\n\x10WithholdEvidence\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06\x62locks\x18\x02 \x01(\r\"\x16\n\x04\x46ork\x12\x0e\n\x06height\x18\x01 \x01(\x04\"\x1c\n\x0eSilenceReports\x12\n\n\x02on\x18\x01 \x01(\x08\"\x19\n\x0b\x41ttestWrong\x12\n\n\x02on\x18\x01 \x01(\x08\"%\n\x11\x44\x65layAttestations\x12\x10\n\x08\x64\x65lay_ms\x18\x01 \x01(\r\"3\n\x07ReorgL1\x12\r\n\x05\x64\x65pth\x18\x01 \x01(\r\x12\x19\n\x11keep_transactions\x18\x02 \x01(\x08\"\x18\n\x07PauseL1\x12\r\n\x05slots\x18\x01 \x01(\r\"\'\n\x07\x43rashAt\x12\r\n\x05place\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"C\n\rSolanaTrouble\x12\x0f\n\x07trouble\x18\x01 \x01(\t\x12\x0e\n\x06\x61mount\x18\x02 \x01(\r\x12\x11\n\tfor_slots\x18\x03 \x01(\r\"5\n\x07\x44iverge\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0c\x12\x0c\n\x04slot\x18\x02 \x01(\x0c\x12\x0b\n\x03\x61\x64\x64\x18\x03 \x01(\x04\"\x15\n\x13InjectFaultResponse\"\r\n\x0bStopRequest\"\x0e\n\x0cStopResponse2\xf0\x02\n\x07\x43ontrol\x12Z\n\tWaitReady\x12%.lockstep.control.v1.WaitReadyRequest\x1a&.lockstep.control.v1.WaitReadyResponse\x12Z\n\tReadClock\x12%.lockstep.control.v1.ReadClockRequest\x1a&.lockstep.control.v1.ReadClockResponse\x12`\n\x0bInjectFault\x12\'.lockstep.control.v1.InjectFaultRequest\x1a(.lockstep.control.v1.InjectFaultResponse\x12K\n\x04Stop\x12 .lockstep.control.v1.StopRequest\x1a!.lockstep.control.v1.StopResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,35 +42,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READCLOCKRESPONSE']._serialized_start=346
   _globals['_READCLOCKRESPONSE']._serialized_end=421
   _globals['_INJECTFAULTREQUEST']._serialized_start=424
-  _globals['_INJECTFAULTREQUEST']._serialized_end=1085
-  _globals['_KILLENGINE']._serialized_start=1087
-  _globals['_KILLENGINE']._serialized_end=1099
-  _globals['_REWIND']._serialized_start=1101
-  _globals['_REWIND']._serialized_end=1125
-  _globals['_WITHHOLDEVIDENCE']._serialized_start=1127
-  _globals['_WITHHOLDEVIDENCE']._serialized_end=1175
-  _globals['_FORK']._serialized_start=1177
-  _globals['_FORK']._serialized_end=1199
-  _globals['_SILENCEREPORTS']._serialized_start=1201
-  _globals['_SILENCEREPORTS']._serialized_end=1229
-  _globals['_ATTESTWRONG']._serialized_start=1231
-  _globals['_ATTESTWRONG']._serialized_end=1256
-  _globals['_DELAYATTESTATIONS']._serialized_start=1258
-  _globals['_DELAYATTESTATIONS']._serialized_end=1295
-  _globals['_REORGL1']._serialized_start=1297
-  _globals['_REORGL1']._serialized_end=1348
-  _globals['_PAUSEL1']._serialized_start=1350
-  _globals['_PAUSEL1']._serialized_end=1374
-  _globals['_CRASHAT']._serialized_start=1376
-  _globals['_CRASHAT']._serialized_end=1415
-  _globals['_SOLANATROUBLE']._serialized_start=1417
-  _globals['_SOLANATROUBLE']._serialized_end=1484
-  _globals['_INJECTFAULTRESPONSE']._serialized_start=1486
-  _globals['_INJECTFAULTRESPONSE']._serialized_end=1507
-  _globals['_STOPREQUEST']._serialized_start=1509
-  _globals['_STOPREQUEST']._serialized_end=1522
-  _globals['_STOPRESPONSE']._serialized_start=1524
-  _globals['_STOPRESPONSE']._serialized_end=1538
-  _globals['_CONTROL']._serialized_start=1541
-  _globals['_CONTROL']._serialized_end=1909
+  _globals['_INJECTFAULTREQUEST']._serialized_end=1134
+  _globals['_KILLENGINE']._serialized_start=1136
+  _globals['_KILLENGINE']._serialized_end=1148
+  _globals['_REWIND']._serialized_start=1150
+  _globals['_REWIND']._serialized_end=1174
+  _globals['_WITHHOLDEVIDENCE']._serialized_start=1176
+  _globals['_WITHHOLDEVIDENCE']._serialized_end=1224
+  _globals['_FORK']._serialized_start=1226
+  _globals['_FORK']._serialized_end=1248
+  _globals['_SILENCEREPORTS']._serialized_start=1250
+  _globals['_SILENCEREPORTS']._serialized_end=1278
+  _globals['_ATTESTWRONG']._serialized_start=1280
+  _globals['_ATTESTWRONG']._serialized_end=1305
+  _globals['_DELAYATTESTATIONS']._serialized_start=1307
+  _globals['_DELAYATTESTATIONS']._serialized_end=1344
+  _globals['_REORGL1']._serialized_start=1346
+  _globals['_REORGL1']._serialized_end=1397
+  _globals['_PAUSEL1']._serialized_start=1399
+  _globals['_PAUSEL1']._serialized_end=1423
+  _globals['_CRASHAT']._serialized_start=1425
+  _globals['_CRASHAT']._serialized_end=1464
+  _globals['_SOLANATROUBLE']._serialized_start=1466
+  _globals['_SOLANATROUBLE']._serialized_end=1533
+  _globals['_DIVERGE']._serialized_start=1535
+  _globals['_DIVERGE']._serialized_end=1588
+  _globals['_INJECTFAULTRESPONSE']._serialized_start=1590
+  _globals['_INJECTFAULTRESPONSE']._serialized_end=1611
+  _globals['_STOPREQUEST']._serialized_start=1613
+  _globals['_STOPREQUEST']._serialized_end=1626
+  _globals['_STOPRESPONSE']._serialized_start=1628
+  _globals['_STOPRESPONSE']._serialized_end=1642
+  _globals['_CONTROL']._serialized_start=1645
+  _globals['_CONTROL']._serialized_end=2013
 # @@protoc_insertion_point(module_scope)

@@ -53,7 +53,7 @@ class ReadClockResponse(_message.Message):
     def __init__(self, monotonic_ns: _Optional[int] = ..., wall_ns: _Optional[int] = ..., boot_id: _Optional[str] = ...) -> None: ...
 
 class InjectFaultRequest(_message.Message):
-    __slots__ = ("node", "kill_engine", "rewind", "withhold_evidence", "fork", "silence_reports", "attest_wrong", "delay_attestations", "reorg_l1", "pause_l1", "crash_at", "solana_trouble")
+    __slots__ = ("node", "kill_engine", "rewind", "withhold_evidence", "fork", "silence_reports", "attest_wrong", "delay_attestations", "reorg_l1", "pause_l1", "crash_at", "solana_trouble", "diverge")
     NODE_FIELD_NUMBER: _ClassVar[int]
     KILL_ENGINE_FIELD_NUMBER: _ClassVar[int]
     REWIND_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +66,7 @@ class InjectFaultRequest(_message.Message):
     PAUSE_L1_FIELD_NUMBER: _ClassVar[int]
     CRASH_AT_FIELD_NUMBER: _ClassVar[int]
     SOLANA_TROUBLE_FIELD_NUMBER: _ClassVar[int]
+    DIVERGE_FIELD_NUMBER: _ClassVar[int]
     node: str
     kill_engine: KillEngine
     rewind: Rewind
@@ -78,7 +79,8 @@ class InjectFaultRequest(_message.Message):
     pause_l1: PauseL1
     crash_at: CrashAt
     solana_trouble: SolanaTrouble
-    def __init__(self, node: _Optional[str] = ..., kill_engine: _Optional[_Union[KillEngine, _Mapping]] = ..., rewind: _Optional[_Union[Rewind, _Mapping]] = ..., withhold_evidence: _Optional[_Union[WithholdEvidence, _Mapping]] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., silence_reports: _Optional[_Union[SilenceReports, _Mapping]] = ..., attest_wrong: _Optional[_Union[AttestWrong, _Mapping]] = ..., delay_attestations: _Optional[_Union[DelayAttestations, _Mapping]] = ..., reorg_l1: _Optional[_Union[ReorgL1, _Mapping]] = ..., pause_l1: _Optional[_Union[PauseL1, _Mapping]] = ..., crash_at: _Optional[_Union[CrashAt, _Mapping]] = ..., solana_trouble: _Optional[_Union[SolanaTrouble, _Mapping]] = ...) -> None: ...
+    diverge: Diverge
+    def __init__(self, node: _Optional[str] = ..., kill_engine: _Optional[_Union[KillEngine, _Mapping]] = ..., rewind: _Optional[_Union[Rewind, _Mapping]] = ..., withhold_evidence: _Optional[_Union[WithholdEvidence, _Mapping]] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., silence_reports: _Optional[_Union[SilenceReports, _Mapping]] = ..., attest_wrong: _Optional[_Union[AttestWrong, _Mapping]] = ..., delay_attestations: _Optional[_Union[DelayAttestations, _Mapping]] = ..., reorg_l1: _Optional[_Union[ReorgL1, _Mapping]] = ..., pause_l1: _Optional[_Union[PauseL1, _Mapping]] = ..., crash_at: _Optional[_Union[CrashAt, _Mapping]] = ..., solana_trouble: _Optional[_Union[SolanaTrouble, _Mapping]] = ..., diverge: _Optional[_Union[Diverge, _Mapping]] = ...) -> None: ...
 
 class KillEngine(_message.Message):
     __slots__ = ()
@@ -153,6 +155,16 @@ class SolanaTrouble(_message.Message):
     amount: int
     for_slots: int
     def __init__(self, trouble: _Optional[str] = ..., amount: _Optional[int] = ..., for_slots: _Optional[int] = ...) -> None: ...
+
+class Diverge(_message.Message):
+    __slots__ = ("account", "slot", "add")
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    ADD_FIELD_NUMBER: _ClassVar[int]
+    account: bytes
+    slot: bytes
+    add: int
+    def __init__(self, account: _Optional[bytes] = ..., slot: _Optional[bytes] = ..., add: _Optional[int] = ...) -> None: ...
 
 class InjectFaultResponse(_message.Message):
     __slots__ = ()

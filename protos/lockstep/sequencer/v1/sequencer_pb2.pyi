@@ -189,7 +189,14 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("backend", "head", "firm_height", "pending_bundles", "pending_bytes", "rollup_ids", "block_interval_ms", "block_bytes_max")
+    __slots__ = ("backend", "head", "firm_height", "pending_bundles", "pending_bytes", "rollup_ids", "block_interval_ms", "block_bytes_max", "costs")
+    class CostsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     BACKEND_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
     FIRM_HEIGHT_FIELD_NUMBER: _ClassVar[int]
@@ -198,6 +205,7 @@ class GetStatusResponse(_message.Message):
     ROLLUP_IDS_FIELD_NUMBER: _ClassVar[int]
     BLOCK_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
     BLOCK_BYTES_MAX_FIELD_NUMBER: _ClassVar[int]
+    COSTS_FIELD_NUMBER: _ClassVar[int]
     backend: str
     head: BlockRef
     firm_height: int
@@ -206,4 +214,5 @@ class GetStatusResponse(_message.Message):
     rollup_ids: _containers.RepeatedScalarFieldContainer[bytes]
     block_interval_ms: int
     block_bytes_max: int
-    def __init__(self, backend: _Optional[str] = ..., head: _Optional[_Union[BlockRef, _Mapping]] = ..., firm_height: _Optional[int] = ..., pending_bundles: _Optional[int] = ..., pending_bytes: _Optional[int] = ..., rollup_ids: _Optional[_Iterable[bytes]] = ..., block_interval_ms: _Optional[int] = ..., block_bytes_max: _Optional[int] = ...) -> None: ...
+    costs: _containers.ScalarMap[str, int]
+    def __init__(self, backend: _Optional[str] = ..., head: _Optional[_Union[BlockRef, _Mapping]] = ..., firm_height: _Optional[int] = ..., pending_bundles: _Optional[int] = ..., pending_bytes: _Optional[int] = ..., rollup_ids: _Optional[_Iterable[bytes]] = ..., block_interval_ms: _Optional[int] = ..., block_bytes_max: _Optional[int] = ..., costs: _Optional[_Mapping[str, int]] = ...) -> None: ...

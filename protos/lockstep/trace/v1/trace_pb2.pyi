@@ -25,7 +25,7 @@ class CollectResponse(_message.Message):
     def __init__(self, offset: _Optional[int] = ..., records: _Optional[bytes] = ...) -> None: ...
 
 class TraceRecord(_message.Message):
-    __slots__ = ("monotonic_ns", "wall_ns", "node_started", "block_sequenced", "commitment_raised", "block_executed", "block_reorged", "reader_stalled", "node_recovered", "checkpoint_written", "resources_sampled", "fault_injected", "fault_healed", "height_resolved", "verdict_issued", "notice_logged", "evidence_found", "certificate_built", "certificate_moved", "proof_made", "settlement_moved", "bundle_judged")
+    __slots__ = ("monotonic_ns", "wall_ns", "node_started", "block_sequenced", "commitment_raised", "block_executed", "block_reorged", "reader_stalled", "node_recovered", "checkpoint_written", "resources_sampled", "fault_injected", "fault_healed", "height_resolved", "verdict_issued", "notice_logged", "evidence_found", "certificate_built", "certificate_moved", "proof_made", "settlement_moved", "bundle_judged", "link_sampled", "divergence_found", "divergence_checked")
     MONOTONIC_NS_FIELD_NUMBER: _ClassVar[int]
     WALL_NS_FIELD_NUMBER: _ClassVar[int]
     NODE_STARTED_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,9 @@ class TraceRecord(_message.Message):
     PROOF_MADE_FIELD_NUMBER: _ClassVar[int]
     SETTLEMENT_MOVED_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_JUDGED_FIELD_NUMBER: _ClassVar[int]
+    LINK_SAMPLED_FIELD_NUMBER: _ClassVar[int]
+    DIVERGENCE_FOUND_FIELD_NUMBER: _ClassVar[int]
+    DIVERGENCE_CHECKED_FIELD_NUMBER: _ClassVar[int]
     monotonic_ns: int
     wall_ns: int
     node_started: NodeStarted
@@ -70,7 +73,10 @@ class TraceRecord(_message.Message):
     proof_made: ProofMade
     settlement_moved: SettlementMoved
     bundle_judged: BundleJudged
-    def __init__(self, monotonic_ns: _Optional[int] = ..., wall_ns: _Optional[int] = ..., node_started: _Optional[_Union[NodeStarted, _Mapping]] = ..., block_sequenced: _Optional[_Union[BlockSequenced, _Mapping]] = ..., commitment_raised: _Optional[_Union[CommitmentRaised, _Mapping]] = ..., block_executed: _Optional[_Union[BlockExecuted, _Mapping]] = ..., block_reorged: _Optional[_Union[BlockReorged, _Mapping]] = ..., reader_stalled: _Optional[_Union[ReaderStalled, _Mapping]] = ..., node_recovered: _Optional[_Union[NodeRecovered, _Mapping]] = ..., checkpoint_written: _Optional[_Union[CheckpointWritten, _Mapping]] = ..., resources_sampled: _Optional[_Union[ResourcesSampled, _Mapping]] = ..., fault_injected: _Optional[_Union[FaultInjected, _Mapping]] = ..., fault_healed: _Optional[_Union[FaultHealed, _Mapping]] = ..., height_resolved: _Optional[_Union[HeightResolved, _Mapping]] = ..., verdict_issued: _Optional[_Union[VerdictIssued, _Mapping]] = ..., notice_logged: _Optional[_Union[NoticeLogged, _Mapping]] = ..., evidence_found: _Optional[_Union[EvidenceFound, _Mapping]] = ..., certificate_built: _Optional[_Union[CertificateBuilt, _Mapping]] = ..., certificate_moved: _Optional[_Union[CertificateMoved, _Mapping]] = ..., proof_made: _Optional[_Union[ProofMade, _Mapping]] = ..., settlement_moved: _Optional[_Union[SettlementMoved, _Mapping]] = ..., bundle_judged: _Optional[_Union[BundleJudged, _Mapping]] = ...) -> None: ...
+    link_sampled: LinkSampled
+    divergence_found: DivergenceFound
+    divergence_checked: DivergenceChecked
+    def __init__(self, monotonic_ns: _Optional[int] = ..., wall_ns: _Optional[int] = ..., node_started: _Optional[_Union[NodeStarted, _Mapping]] = ..., block_sequenced: _Optional[_Union[BlockSequenced, _Mapping]] = ..., commitment_raised: _Optional[_Union[CommitmentRaised, _Mapping]] = ..., block_executed: _Optional[_Union[BlockExecuted, _Mapping]] = ..., block_reorged: _Optional[_Union[BlockReorged, _Mapping]] = ..., reader_stalled: _Optional[_Union[ReaderStalled, _Mapping]] = ..., node_recovered: _Optional[_Union[NodeRecovered, _Mapping]] = ..., checkpoint_written: _Optional[_Union[CheckpointWritten, _Mapping]] = ..., resources_sampled: _Optional[_Union[ResourcesSampled, _Mapping]] = ..., fault_injected: _Optional[_Union[FaultInjected, _Mapping]] = ..., fault_healed: _Optional[_Union[FaultHealed, _Mapping]] = ..., height_resolved: _Optional[_Union[HeightResolved, _Mapping]] = ..., verdict_issued: _Optional[_Union[VerdictIssued, _Mapping]] = ..., notice_logged: _Optional[_Union[NoticeLogged, _Mapping]] = ..., evidence_found: _Optional[_Union[EvidenceFound, _Mapping]] = ..., certificate_built: _Optional[_Union[CertificateBuilt, _Mapping]] = ..., certificate_moved: _Optional[_Union[CertificateMoved, _Mapping]] = ..., proof_made: _Optional[_Union[ProofMade, _Mapping]] = ..., settlement_moved: _Optional[_Union[SettlementMoved, _Mapping]] = ..., bundle_judged: _Optional[_Union[BundleJudged, _Mapping]] = ..., link_sampled: _Optional[_Union[LinkSampled, _Mapping]] = ..., divergence_found: _Optional[_Union[DivergenceFound, _Mapping]] = ..., divergence_checked: _Optional[_Union[DivergenceChecked, _Mapping]] = ...) -> None: ...
 
 class NodeStarted(_message.Message):
     __slots__ = ("node", "kind", "pid", "host", "boot_id")
@@ -362,3 +368,89 @@ class BundleJudged(_message.Message):
     duration_ns: int
     bonded_wei: bytes
     def __init__(self, ordered: _Optional[int] = ..., refused: _Optional[int] = ..., duration_ns: _Optional[int] = ..., bonded_wei: _Optional[bytes] = ...) -> None: ...
+
+class LinkSampled(_message.Message):
+    __slots__ = ("peer", "region", "peer_region", "is_back", "one_way_ns", "connections", "chunks", "bytes", "lost", "delay_mean_ns", "delay_p50_ns", "delay_p99_ns", "delay_max_ns", "late_mean_ns", "late_p99_ns")
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    PEER_REGION_FIELD_NUMBER: _ClassVar[int]
+    IS_BACK_FIELD_NUMBER: _ClassVar[int]
+    ONE_WAY_NS_FIELD_NUMBER: _ClassVar[int]
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    DELAY_MEAN_NS_FIELD_NUMBER: _ClassVar[int]
+    DELAY_P50_NS_FIELD_NUMBER: _ClassVar[int]
+    DELAY_P99_NS_FIELD_NUMBER: _ClassVar[int]
+    DELAY_MAX_NS_FIELD_NUMBER: _ClassVar[int]
+    LATE_MEAN_NS_FIELD_NUMBER: _ClassVar[int]
+    LATE_P99_NS_FIELD_NUMBER: _ClassVar[int]
+    peer: str
+    region: str
+    peer_region: str
+    is_back: bool
+    one_way_ns: int
+    connections: int
+    chunks: int
+    bytes: int
+    lost: int
+    delay_mean_ns: int
+    delay_p50_ns: int
+    delay_p99_ns: int
+    delay_max_ns: int
+    late_mean_ns: int
+    late_p99_ns: int
+    def __init__(self, peer: _Optional[str] = ..., region: _Optional[str] = ..., peer_region: _Optional[str] = ..., is_back: _Optional[bool] = ..., one_way_ns: _Optional[int] = ..., connections: _Optional[int] = ..., chunks: _Optional[int] = ..., bytes: _Optional[int] = ..., lost: _Optional[int] = ..., delay_mean_ns: _Optional[int] = ..., delay_p50_ns: _Optional[int] = ..., delay_p99_ns: _Optional[int] = ..., delay_max_ns: _Optional[int] = ..., late_mean_ns: _Optional[int] = ..., late_p99_ns: _Optional[int] = ...) -> None: ...
+
+class DivergenceFound(_message.Message):
+    __slots__ = ("height", "number", "position", "tx_hash", "account", "field", "engine", "checker", "engine_footprint", "checker_footprint", "policy")
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    TX_HASH_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    CHECKER_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FOOTPRINT_FIELD_NUMBER: _ClassVar[int]
+    CHECKER_FOOTPRINT_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    height: int
+    number: int
+    position: int
+    tx_hash: bytes
+    account: bytes
+    field: str
+    engine: str
+    checker: str
+    engine_footprint: bytes
+    checker_footprint: bytes
+    policy: str
+    def __init__(self, height: _Optional[int] = ..., number: _Optional[int] = ..., position: _Optional[int] = ..., tx_hash: _Optional[bytes] = ..., account: _Optional[bytes] = ..., field: _Optional[str] = ..., engine: _Optional[str] = ..., checker: _Optional[str] = ..., engine_footprint: _Optional[bytes] = ..., checker_footprint: _Optional[bytes] = ..., policy: _Optional[str] = ...) -> None: ...
+
+class DivergenceChecked(_message.Message):
+    __slots__ = ("mode", "total", "checked", "differing", "missed", "replaced", "waiting", "history", "busy_ns", "samples_from", "reason")
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    CHECKED_FIELD_NUMBER: _ClassVar[int]
+    DIFFERING_FIELD_NUMBER: _ClassVar[int]
+    MISSED_FIELD_NUMBER: _ClassVar[int]
+    REPLACED_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
+    BUSY_NS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FROM_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    mode: str
+    total: int
+    checked: int
+    differing: int
+    missed: int
+    replaced: int
+    waiting: int
+    history: int
+    busy_ns: int
+    samples_from: int
+    reason: str
+    def __init__(self, mode: _Optional[str] = ..., total: _Optional[int] = ..., checked: _Optional[int] = ..., differing: _Optional[int] = ..., missed: _Optional[int] = ..., replaced: _Optional[int] = ..., waiting: _Optional[int] = ..., history: _Optional[int] = ..., busy_ns: _Optional[int] = ..., samples_from: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,29 @@
+"""What the order of a run cost outside of Lockstep, per bundle: lamports, transactions, posted bytes.
+
+A backend that pays nobody has no such section. CPU, memory and gas stand elsewhere in a report.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.report.run_data import RunData
+from benchmarks.report.stats import rounded
+
+
+def cost_results(data: RunData, *, bundles: int) -> dict[str, Any] | None:
+    """Totals of the load by name, the same per sequenced bundle, and what was spent before the load; None for none."""
+    totals = data.run.get("costs")
+    if not totals:
+        return None
+    return {
+        "bundles": bundles,
+        "totals": {str(name): int(value) for name, value in totals.items()},
+        "per_bundle": {str(name): rounded(value / bundles) if bundles else None for name, value in totals.items()},
+        "setup": {str(name): int(value) for name, value in (data.run.get("setup_costs") or {}).items()},
+    }
+
+
+def cost_sentence(costs: Mapping[str, Any]) -> str:
+    """Per bundle, in the order of the backend."""
+    shown = [f"{value:,.4g} {name.replace('_', ' ')}" for name, value in costs["per_bundle"].items() if value]
+    return f"{', '.join(shown) or 'nothing'} per sequenced bundle"

@@ -1,0 +1,134 @@
+"""The Solana backend: Solana orders, in the way of the Nexus design (docs/nexus.md).
+
+Soft = confirmed, firm = finalized, final = firm. Here stand what it is called, promises and is trusted for; the node is
+`nodes.sequencer.solana_node`, imported only by a process that runs one: its libraries are none of a reader's business.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nodes.model.execution import TestnetParams
+from nodes.model.ids import hex_of
+from nodes.model.solana import DEVNODE, SURFPOOL
+from nodes.ports import Link, direct
+from nodes.rules.finality import VerifyFinality
+from nodes.rules.payload import address_of
+from nodes.rules.solana_proof import is_proven_by
+from nodes.sequencer.backend import Backend, Expected, SequencerNode, TrustRow
+from nodes.sequencer.signing_key import key_of, signer_of
+from nodes.sequencer.solana_options import NAME, Config
+from nodes.telemetry.clock import Clock
+from nodes.telemetry.crash import CrashPoint, no_crash
+from nodes.telemetry.tracer import Tracer
+
+
+def build(
+    config: Config,
+    *,
+    testnet: TestnetParams,
+    directory: Path,
+    clock: Clock,
+    tracer: Tracer,
+    crash: CrashPoint = no_crash,
+    link: Link = direct,
+) -> SequencerNode:
+    """See `nodes.sequencer.backend.Build`."""
+    from nodes.sequencer.solana_node import SolanaSequencer
+
+    return SolanaSequencer(
+        config, testnet=testnet, directory=directory, clock=clock, tracer=tracer, crash=crash, link=link
+    )
+
+
+def expected(config: Config) -> Mapping[str, Expected]:
+    """A bundle comes at any moment, waits for the flush, the end of its slot or bucket, and the slots on top."""
+    timing, slot = config.timing, float(config.block_interval_ms)
+    wait = float(config.bucket_ms or slot)
+    # A bucket is known to be over when the first block of a later one is there.
+    known = slot if config.bucket_ms else 0.0
+    flush = float(config.flush_ms)
+    name = "bucket_ms / 2 + slot" if config.bucket_ms else "slot / 2"
+    soft, firm = timing.confirm_slots * slot, timing.finalize_slots * slot
+    by_construction = {
+        DEVNODE: "; slot time and depths of a dev node hold by construction",
+        SURFPOOL: "; Surfpool's own depths",
+    }.get(config.solana, "; depths as the chain is assumed to have")
+
+    def stage(formula: str, depth_ms: float) -> Expected:
+        return Expected(
+            formula=f"flush_ms / 2 + {name} + {formula}{by_construction} (slot = block_interval_ms)",
+            p50_ms=flush / 2 + wait / 2 + known + depth_ms,
+            p99_ms=flush + wait * 0.99 + known + depth_ms,
+        )
+
+    return {
+        "sequenced": stage(f"{timing.confirm_slots} slots until confirmed", soft),
+        "firm": stage(f"{timing.finalize_slots} slots until finalized", firm),
+        "executed": stage(
+            f"{timing.confirm_slots} slots until confirmed, derivation and execution of the height", soft
+        ),
+    }
+
+
+TRUST = (
+    TrustRow(
+        part="Solana's validators",
+        trusted_for="order and availability: two thirds of the stake confirm and finalize what the leader placed",
+        when_it_fails="halt: nothing new is ordered, accepted bundles wait in the journal. A fork below confirmed "
+        "takes soft heights back, one below finalized would need a third of the stake to be slashed",
+    ),
+    TrustRow(
+        part="the slot's leader",
+        trusted_for="nothing lasting: it may leave a transaction out or reorder within its four slots",
+        when_it_fails="transactions wait for the next leader, or land in another order",
+    ),
+    TrustRow(
+        part="the submitter",
+        trusted_for="liveness of what it acknowledged: it holds the only copy until Solana has it",
+        when_it_fails="down: accepted bundles wait in its journal. Dishonest: it censors, and anyone can post to the "
+        "inbox without it",
+    ),
+    TrustRow(
+        part="the reader",
+        trusted_for="reading the chain rightly; it signs slot, blockhash and rolling hashes of each height",
+        when_it_fails="down: no heights until it is back, nothing lost. Lying: whoever reads the same Solana blocks "
+        "gets another header hash and can show it",
+    ),
+    TrustRow(
+        part="the inbox program's upgrade key",
+        trusted_for="not replacing the program",
+        when_it_fails="sequence and rolling hash on chain stop meaning anything; readers compare them and halt",
+    ),
+    TrustRow(
+        part="the RPC that the reader asks",
+        trusted_for="answers that are of the real chain: signatures of validators are not checked",
+        when_it_fails="down: as the reader. Lying: readers of other RPCs get other header hashes",
+    ),
+)
+
+
+def finality_options(config: Config) -> Mapping[str, Any]:
+    """The address of the reader's key."""
+    return {"signer": hex_of(address_of(key_of(config.signing_key)))}
+
+
+def verifier(options: Mapping[str, Any]) -> VerifyFinality:
+    """Check of the reader's proofs by `options["signer"]`. Raises InvalidScenario where that is no address."""
+    signer = signer_of(options)
+    return lambda header_hash, proof: is_proven_by(signer, header_hash=header_hash, proof=proof)
+
+
+BACKEND = Backend(
+    name=NAME,
+    describe="Solana orders bundles in an inbox program (Nexus), and a reader turns confirmed blocks into heights",
+    soft="in a block that Solana confirmed",
+    firm="in a block that Solana finalized",
+    final="the same as firm",
+    config_type=Config,
+    build=build,
+    finality_options=finality_options,
+    verifier=verifier,
+    expected=expected,
+    trust=TRUST,
+)

@@ -1,0 +1,102 @@
+"""Keys of `[backend]` for the Solana backend."""
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from nodes.model import limits
+from nodes.model.errors import InvalidScenario
+from nodes.model.solana import DEVNODE, SURFPOOL, SolanaTiming
+from nodes.sequencer.backend import check_range
+
+NAME = "solana"
+PROGRAM, MEMO = "program", "memo"
+MAX_PAYERS = 64
+MIN_BUCKET_MS = 1_000
+_SURFPOOL_CONFIRM_SLOTS = 1
+_SURFPOOL_FINALIZE_SLOTS = 31
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Keys of `[backend]` for `backend = "solana"`. Raises InvalidScenario naming key, value and range."""
+
+    solana: str = DEVNODE
+    """`devnode` (Lockstep's own, started beside the sequencer), `surfpool` (likewise), or the URL of an RPC."""
+    ws_url: str = ""
+    """WebSocket of a URL; empty = found from the URL."""
+    block_interval_ms: int = 400
+    """Slot time, 10 to 12,000. Sets that of a dev node or Surfpool, and tells that of a URL's chain."""
+    confirm_slots: int = 2
+    """Of a dev node: slots on top of a confirmed block."""
+    finalize_slots: int = 31
+    """Of a dev node: slots on top of a finalized block. As `confirm_slots` for a chain with single-step finality."""
+    bucket_ms: int = 0
+    """0 = a height or more for each Solana block; 1,000 and more = a height or more for each bucket of that width."""
+    block_bytes_max: int = 1024 * 1024
+    """Of one height; what a block or bucket holds beyond goes into further heights of the same time."""
+    mempool_bytes_max: int = 64 * 1024 * 1024
+    """Accepted and not yet in a confirmed block, counted like `block_bytes_max`."""
+    mempool_bundles_max: int = 200_000
+    dedup_heights: int = 1_000
+    """Heights during which a bundle that comes again is void."""
+    inbox: str = PROGRAM
+    """`program`, or `memo`: SPL Memo, nothing to deploy, a third more bytes, no sequence and no hash on chain."""
+    keypair: str = ""
+    """Of the account that pays where `solana` is a URL: a file as solana-keygen writes it, or the secret."""
+    payers: int = 4
+    """Fee payers that sign in turn, since a payer is written by each of its transactions; derived from the first."""
+    flush_ms: int = 20
+    """Bundles wait so long for others to share a transaction with, 1 to 1,000."""
+    priority_micro_lamports: int = 0
+    """Paid for each compute unit asked for, beyond the 5,000 lamports of the signature."""
+    lookup_table: bool = True
+    """Name rollup accounts through an address lookup table: a byte each instead of 32."""
+    store_url: str = ""
+    """SQLAlchemy URL of the reader's heights, for example postgresql+psycopg://...; empty = SQLite beside the node."""
+    signing_key: str = ""
+    """Private key of the reader's proofs, 32 bytes hex; part of the resolved testnet. Dev accounts follow from it."""
+
+    def __post_init__(self) -> None:
+        slot_range = {"minimum": limits.MIN_BLOCK_INTERVAL_MS, "maximum": limits.MAX_BLOCK_INTERVAL_MS}
+        check_range(key="block_interval_ms", value=self.block_interval_ms, **slot_range)
+        check_range(key="confirm_slots", value=self.confirm_slots, minimum=0, maximum=512)
+        check_range(key="finalize_slots", value=self.finalize_slots, minimum=self.confirm_slots, maximum=512)
+        if self.bucket_ms != 0:
+            check_range(key="bucket_ms", value=self.bucket_ms, minimum=MIN_BUCKET_MS, maximum=60_000)
+        check_range(key="block_bytes_max", value=self.block_bytes_max, minimum=1024, maximum=limits.MAX_BLOCK_BYTES)
+        check_range(key="mempool_bytes_max", value=self.mempool_bytes_max, minimum=self.block_bytes_max, maximum=2**32)
+        check_range(key="mempool_bundles_max", value=self.mempool_bundles_max, minimum=1, maximum=10_000_000)
+        check_range(key="dedup_heights", value=self.dedup_heights, minimum=1, maximum=1_000_000)
+        check_range(key="payers", value=self.payers, minimum=1, maximum=MAX_PAYERS)
+        check_range(key="flush_ms", value=self.flush_ms, minimum=1, maximum=1_000)
+        check_range(key="priority_micro_lamports", value=self.priority_micro_lamports, minimum=0, maximum=10**9)
+        if self.inbox not in (PROGRAM, MEMO):
+            raise InvalidScenario(f"[backend] inbox is {self.inbox!r}; it must be {PROGRAM!r} or {MEMO!r}")
+        self._check_solana()
+
+    def _check_solana(self) -> None:
+        if self.starts_node:
+            return
+        parts = urlsplit(self.solana)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InvalidScenario(
+                f"[backend] solana is {self.solana!r}; it must be {DEVNODE!r}, {SURFPOOL!r} or the URL of an RPC"
+            )
+        if not self.keypair:
+            raise InvalidScenario(
+                f"[backend] solana is the RPC of {parts.hostname}, so keypair must name the account that pays: "
+                "a file as solana-keygen writes it"
+            )
+
+    @property
+    def starts_node(self) -> bool:
+        """The Solana node is started beside the sequencer."""
+        return self.solana in (DEVNODE, SURFPOOL)
+
+    @property
+    def timing(self) -> SolanaTiming:
+        """Of the chain, as far as it is known: a dev node is told it, the others have their own."""
+        confirm, finalize = self.confirm_slots, self.finalize_slots
+        if self.solana == SURFPOOL:
+            confirm, finalize = _SURFPOOL_CONFIRM_SLOTS, _SURFPOOL_FINALIZE_SLOTS
+        return SolanaTiming(slot_ms=self.block_interval_ms, confirm_slots=confirm, finalize_slots=finalize)
