@@ -213,7 +213,7 @@ class NodeEndpoint:
     grpc_address: str
     """Empty for an L1."""
     rpc_url: str = ""
-    """JSON-RPC over HTTP and WebSocket; rollups and L1."""
+    """JSON-RPC over HTTP and WebSocket; rollups, L1, and the chain behind a sequencer."""
     engine_pid: int = 0
 
 

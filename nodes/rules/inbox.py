@@ -3,7 +3,7 @@
 INIT    u8 0 | u8 bump | rollup_id 32                     creates the account of a rollup
 POST    u8 1 | u8 format | entries                        accounts: payer, then the account of each rollup named
 CHUNK   u8 2 | u8 format | digest 32 | u16 index | bytes  writes no state; any number, in any order
-COMMIT  u8 3 | u8 format | digest 32 | u16 chunks         releases the chunks as one entry, at its own position
+COMMIT  u8 3 | u8 format | digest 32 | u16 chunks         releases its payer's chunks as one entry, at its place
 entry   plain   u8 0 | u8 slot | u24 length | payload
         bundle  u8 n | u32 version | u64 expiry | n x (u8 slot | u24 length | leg_hash 32) | payloads
 state   u8 1 | u8 bump | u48 slot of INIT | rollup_id 32 | u64 sequence | u64 data_bytes | rolling_hash 32    88 bytes
@@ -56,7 +56,7 @@ class Chunk(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """Releases an entry whose chunks stand at or before it."""
+    """Releases an entry whose chunks, of the same payer, stand at or before it."""
 
     digest: bytes
     chunks: int

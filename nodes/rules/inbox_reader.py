@@ -4,10 +4,11 @@ A state machine without I/O: confirmed blocks go in, in the order of their paren
 Everything is a function of the chain: two readers agree on every header hash, however the blocks were handed to them.
 
 Order: block, transaction, instruction, entry. A COMMIT releases its entry at its own position, provided that all of its
-chunks are in blocks at or before its own, at most CHUNK_BLOCKS_MAX back. What is nonsense, refused by
-`nodes.rules.lazy.flaw_of` or a repetition is void and counted (`Void`). Each block gives at least one height, also an
-empty block; with `bucket_ms` each span of that length with at least one block does, once a block behind it is there.
-Where the content of a block or bucket is more than a height holds it is cut between bundles, in order.
+chunks are in blocks at or before its own, at most CHUNK_BLOCKS_MAX back, and of the same payer. What is nonsense,
+refused by `nodes.rules.lazy.flaw_of`, a repetition or beyond what one block may bring is void and counted (`Void`).
+Each block gives at least one height, also an empty block; with `bucket_ms` each span of that length with at least one
+block does, once a block behind it is there. Where the content of a block or bucket is more than a height holds it is
+cut between bundles, in order: a block gives MAX_BLOCK_HEIGHTS at most.
 
 A height has the time of its block (of its bucket), which never falls, and stands still where a block says none: readers
 agree as far as the nodes they ask agree on block times.
@@ -24,10 +25,10 @@ from typing import NamedTuple
 
 from nodes.model.bundle import Bundle
 from nodes.model.errors import InvalidBlock
-from nodes.model.ids import HeaderHash, Height, RollupId, SubmissionHash
+from nodes.model.ids import HASH_BYTES, NOTICE_ROLLUP_ID, HeaderHash, Height, RollupId, SubmissionHash
 from nodes.model.limits import MAX_SUBMISSION_BYTES
 from nodes.model.sequenced_block import BlockRef, Header
-from nodes.model.solana import InboxInstruction, InboxState, Pubkey, Slot, SolanaBlock
+from nodes.model.solana import BLOCKHASH_AGE, InboxInstruction, InboxState, Pubkey, Slot, SolanaBlock
 from nodes.rules.hashes import sha256
 from nodes.rules.inbox import (
     EMPTY_STATE,
@@ -40,16 +41,19 @@ from nodes.rules.inbox import (
     decode_memo,
     roll,
 )
+from nodes.rules.inbox_pieces import Piece, PieceMemory
+from nodes.rules.inbox_room import Room
 from nodes.rules.lazy import flaw_of, placed_bytes
 from nodes.rules.sequenced_block import BlockTrees, genesis_ref, place, seal
 from nodes.rules.solana_proof import inbox_root
 
-CHUNK_BLOCKS_MAX = 600
-"""Block heights a chunk waits for its COMMIT: four lives of a blockhash."""
-CHUNK_BYTES_MAX = 32 * 1024 * 1024
-"""Of chunks kept, with CHUNK_OVERHEAD_BYTES for each; beyond, the oldest are forgotten. A rule, not a setting: all
-readers forget the same ones."""
-CHUNK_OVERHEAD_BYTES = 256
+MAX_BLOCK_HEIGHTS = 16
+"""Heights that one Solana block may give. More would let a few postings outrun everything that counts heights."""
+DEDUP_BLOCKS = BLOCKHASH_AGE
+"""Solana blocks during which a sequenced bundle is remembered at least, however many heights they give: so long the
+transaction that brought it may come again."""
+_NOBODY = Pubkey(bytes(HASH_BYTES))
+"""The payer of a memo without accounts: no key signs for it."""
 _NS_PER_MS = 1_000_000
 _NS_PER_S = 1_000_000_000
 
@@ -64,13 +68,17 @@ class Void(StrEnum):
     REFUSED = auto()
     """The bundle is one that a sequencer refuses: see `nodes.rules.lazy.flaw_of`, and MAX_SUBMISSION_BYTES."""
     DUPLICATE = auto()
-    """The same bundle was sequenced within `dedup_heights`."""
+    """The same bundle was sequenced within `dedup_heights` or DEDUP_BLOCKS."""
+    NOTICES_FULL = auto()
+    """The block brought as many notices as a height holds already."""
+    BLOCK_FULL = auto()
+    """The block filled MAX_BLOCK_HEIGHTS already."""
     CHUNK_REPEATED = auto()
-    """This place of this digest was filled before."""
+    """This place held other bytes of the same payer; the newer ones count."""
     CHUNK_FORGOTTEN = auto()
     """More chunks are kept than CHUNK_BYTES_MAX."""
     COMMIT_INCOMPLETE = auto()
-    """A chunk is missing, or too old."""
+    """A chunk of the same payer is missing, or too old."""
     COMMIT_DIGEST = auto()
     """The chunks do not hash to the digest."""
 
@@ -103,6 +111,7 @@ class InboxRules:
     block_bytes_max: int
     """Of one height, counted as `nodes.rules.lazy.placed_bytes`."""
     dedup_heights: int
+    """Heights during which a bundle is not sequenced again; see DEDUP_BLOCKS."""
     bucket_ms: int
     """0: each block gives heights; otherwise the width of a bucket, at least 1,000."""
 
@@ -136,14 +145,13 @@ class Admitted(NamedTuple):
     size_bytes: int
 
 
-class Piece(NamedTuple):
-    """A chunk that waits for its COMMIT."""
+class Sequenced(NamedTuple):
+    """What one height brought, remembered to tell repetitions."""
 
-    digest: bytes
-    place: int
-    data: bytes
+    height: Height
     block_height: int
-    """Of the Solana block that holds it."""
+    """Of the newest Solana block that it was read from."""
+    hashes: tuple[SubmissionHash, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,8 +185,8 @@ class Snapshot:
     head_time_ns: int
     block_time_ns: int
     states: Mapping[RollupId, InboxState]
-    sequenced: tuple[tuple[Height, tuple[SubmissionHash, ...]], ...]
-    """The submissions of the last `dedup_heights` heights, ascending."""
+    sequenced: tuple[Sequenced, ...]
+    """The heights whose submissions would be repetitions in the next block, ascending."""
     pieces: tuple[Piece, ...]
     """In order of arrival."""
     bucket: Bucket | None
@@ -214,13 +222,15 @@ class InboxReader:
         self._block_time_ns: int
         # Mappings and tuples are replaced, never changed in place: snapshots share them.
         self._states: Mapping[RollupId, InboxState]
-        self._pieces: dict[tuple[bytes, int], Piece]
-        self._pieces_kept: tuple[Piece, ...] | None
-        """The pieces as a snapshot has them; None since they changed."""
+        self._pieces: PieceMemory
+        self._taken: frozenset[SubmissionHash] = frozenset()
         self._bucket: Bucket | None
         self._voids: Counter[Void]
         self._seen: dict[SubmissionHash, Height]
-        self._by_height: deque[tuple[Height, tuple[SubmissionHash, ...]]]
+        """By submission, the height that holds it; what is in the deque."""
+        self._in_bucket: set[SubmissionHash]
+        """Of the bundles in the open bucket."""
+        self._by_height: deque[Sequenced]
         self.restore(initial_snapshot(rules))
 
     @property
@@ -243,14 +253,24 @@ class InboxReader:
         """How much of what was posted is void, by reason."""
         return self._voids
 
+    @property
+    def taken(self) -> frozenset[SubmissionHash]:
+        """The bundles that the last block read brought with effect, also such as were sequenced before.
+
+        The only evidence that a posting did what it was for: a transaction may succeed and be void.
+        """
+        return self._taken
+
     def knows(self, submission: SubmissionHash) -> bool:
-        """Whether this bundle, posted again, would be void in the next height."""
-        return self._is_repeated(submission, Height(self._head.height + 1))
+        """Whether this bundle, posted again, would be void in the next block."""
+        return submission in self._seen or submission in self._in_bucket
+
+    def height_of(self, submission: SubmissionHash) -> Height | None:
+        """Where a bundle that is remembered was sequenced."""
+        return self._seen.get(submission)
 
     def snapshot(self) -> Snapshot:
         """What to `restore` in order to be again where it is now. Shares what never changes, so it is cheap."""
-        if self._pieces_kept is None:
-            self._pieces_kept = tuple(self._pieces.values())
         return Snapshot(
             place=self._place,
             head=self._head,
@@ -258,7 +278,7 @@ class InboxReader:
             block_time_ns=self._block_time_ns,
             states=self._states,
             sequenced=tuple(self._by_height),
-            pieces=self._pieces_kept,
+            pieces=self._pieces.kept(),
             bucket=self._bucket,
             voids=dict(self._voids),
         )
@@ -271,11 +291,11 @@ class InboxReader:
         self._states = snapshot.states
         self._root = inbox_root(snapshot.states)
         self._by_height = deque(snapshot.sequenced)
-        self._seen = {sequenced: height for height, hashes in self._by_height for sequenced in hashes}
-        self._pieces = {(piece.digest, piece.place): piece for piece in snapshot.pieces}
-        self._pieces_kept = snapshot.pieces
-        self._piece_bytes = sum([_kept_bytes(piece) for piece in snapshot.pieces])
+        self._seen = {sequenced: height for height, _, hashes in self._by_height for sequenced in hashes}
+        self._pieces = PieceMemory(snapshot.pieces)
+        self._taken = frozenset()
         self._bucket = snapshot.bucket
+        self._in_bucket = {admitted.hash for admitted in snapshot.bucket.bundles} if snapshot.bucket else set()
         self._voids = Counter(snapshot.voids)
 
     def link_of(self, block: SolanaBlock) -> Link:
@@ -304,8 +324,8 @@ class InboxReader:
         if width_ns and self._bucket is not None and time_ns // width_ns > self._bucket.number:
             bucket = self._bucket
             heights = self._cut(bucket.bundles, bucket.number * width_ns, bucket.place, bucket.root)
-            self._bucket = None
-        bundles = self._read_instructions(block)
+            self._bucket, self._in_bucket = None, set()
+        bundles = self._within_bounds(self._read_instructions(block))
         place_read = ReadPlace(slot=block.slot, blockhash=block.blockhash, block_height=block.block_height)
         self._place = place_read
         if width_ns:
@@ -313,15 +333,18 @@ class InboxReader:
             self._bucket = Bucket(
                 number=time_ns // width_ns, place=place_read, root=self._root, bundles=(*earlier, *bundles)
             )
-            return heights
-        return self._cut(bundles, time_ns, place_read, self._root)
+            self._in_bucket.update([admitted.hash for admitted in bundles])
+        else:
+            heights = self._cut(bundles, time_ns, place_read, self._root)
+        self._forget_sequenced(block.block_height)
+        return heights
 
     def _time_of(self, block: SolanaBlock) -> int:
         return self._block_time_ns if block.block_time_s is None else block.block_time_s * _NS_PER_S
 
     def _read_instructions(self, block: SolanaBlock) -> list[Admitted]:
         """The bundles of a block in order; rolls the states on."""
-        self._forget_old(block.block_height)
+        self._pieces.forget_old(block.block_height)
         postings = []
         states: dict[RollupId, InboxState] = {}
         for instruction in block.instructions:
@@ -334,17 +357,18 @@ class InboxReader:
                     if rollup_id is not None:
                         states[rollup_id] = roll(states.get(rollup_id) or self._states[rollup_id], data)
             decoded = decode_instruction(data)
+            payer = instruction.accounts[0] if instruction.accounts else _NOBODY
             if isinstance(decoded, Chunk):
-                self._keep(decoded, block.block_height)
+                self._keep(Piece(payer, *decoded, block.block_height))
             elif decoded is not None:
-                postings.append((decoded, rollups))
+                postings.append((payer, decoded, rollups))
             elif not data or data[0] != INIT:
                 self._voids[Void.INSTRUCTION] += 1
         if states:
             self._states = {**self._states, **states}
             self._root = inbox_root(self._states)
         # After the chunks of the whole block: a COMMIT may stand before its last chunk in the same block.
-        return [bundle for decoded, rollups in postings for bundle in self._bundles_of(decoded, rollups)]
+        return [bundle for posting in postings for bundle in self._bundles_of(*posting)]
 
     def _unwrap(self, instruction: InboxInstruction) -> tuple[bytes, Sequence[RollupId | None]] | None:
         """Instruction data, and the rollups that its slots stand for; None for a memo that is nothing of ours."""
@@ -361,8 +385,8 @@ class InboxReader:
         known = rules.rollup_ids
         return data, [known[index] if index < len(known) else None for index in indexes]
 
-    def _bundles_of(self, decoded: bytes | Commit, rollups: Sequence[RollupId | None]) -> list[Admitted]:
-        data = self._release(decoded) if isinstance(decoded, Commit) else decoded
+    def _bundles_of(self, payer: Pubkey, decoded: bytes | Commit, rollups: Sequence[RollupId | None]) -> list[Admitted]:
+        data = self._release(payer, decoded) if isinstance(decoded, Commit) else decoded
         if data is None:
             return []
         bundles = decode_entries(data, rollups)
@@ -382,74 +406,68 @@ class InboxReader:
             return None
         return Admitted(bundle, SubmissionHash(sha256(canonical)), placed_bytes(bundle))
 
-    def _keep(self, chunk: Chunk, block_height: int) -> None:
-        """The first one of a place counts: a later one, of whoever saw the digest, cannot spoil it."""
-        key = (chunk.digest, chunk.place)
-        if key in self._pieces:
+    def _keep(self, piece: Piece) -> None:
+        if self._pieces.keep(piece):
             self._voids[Void.CHUNK_REPEATED] += 1
-            return
-        piece = Piece(chunk.digest, chunk.place, chunk.data, block_height)
-        self._pieces[key] = piece
-        self._pieces_kept = None
-        self._piece_bytes += _kept_bytes(piece)
-        while self._piece_bytes > CHUNK_BYTES_MAX:
-            self._forget(next(iter(self._pieces)))
-            self._voids[Void.CHUNK_FORGOTTEN] += 1
+        forgotten = self._pieces.trim()
+        if forgotten:
+            self._voids[Void.CHUNK_FORGOTTEN] += forgotten
 
-    def _release(self, commit: Commit) -> bytes | None:
-        """The entry. Its chunks stay until they are old: a COMMIT of others, on other accounts, takes nothing."""
-        keys = [(commit.digest, index) for index in range(commit.chunks)]
-        if not keys or any(key not in self._pieces for key in keys):
+    def _release(self, payer: Pubkey, commit: Commit) -> bytes | None:
+        """The entry."""
+        entry = self._pieces.joined(payer, commit)
+        if entry is None:
             self._voids[Void.COMMIT_INCOMPLETE] += 1
-            return None
-        entry = b"".join([self._pieces[key].data for key in keys])
-        if sha256(entry) != commit.digest:
-            # Some chunk is a forgery: the sender can post all of them anew.
-            for key in keys:
-                self._forget(key)
+        elif sha256(entry) != commit.digest:
             self._voids[Void.COMMIT_DIGEST] += 1
             return None
         return entry
 
-    def _forget_old(self, block_height: int) -> None:
-        while self._pieces:
-            key, oldest = next(iter(self._pieces.items()))
-            if oldest.block_height + CHUNK_BLOCKS_MAX >= block_height:
-                return
-            self._forget(key)
+    def _within_bounds(self, bundles: Iterable[Admitted]) -> list[Admitted]:
+        """Those of one block that are no repetitions, as many as a block may bring; notes what it `taken`."""
+        room = self._new_room()
+        kept: list[Admitted] = []
+        taken: set[SubmissionHash] = set()
+        notices = 0
+        for admitted in bundles:
+            bundle, submission, size_bytes = admitted
+            is_notice = bundle.legs[0].rollup_id == NOTICE_ROLLUP_ID
+            if submission in taken or self.knows(submission):
+                self._voids[Void.DUPLICATE] += 1
+                taken.add(submission)
+                continue
+            if is_notice and notices >= self._rules.max_payloads[NOTICE_ROLLUP_ID]:
+                self._voids[Void.NOTICES_FULL] += 1
+                continue
+            if not room.fits(bundle, size_bytes):
+                if room.heights >= MAX_BLOCK_HEIGHTS:
+                    self._voids[Void.BLOCK_FULL] += 1
+                    continue
+                room.begin_height()
+            room.take(bundle, size_bytes)
+            notices += is_notice
+            taken.add(submission)
+            kept.append(admitted)
+        self._taken = frozenset(taken)
+        return kept
 
-    def _forget(self, key: tuple[bytes, int]) -> None:
-        self._piece_bytes -= _kept_bytes(self._pieces.pop(key))
-        self._pieces_kept = None
+    def _new_room(self) -> Room:
+        return Room(max_payloads=self._rules.max_payloads, block_bytes_max=self._rules.block_bytes_max)
 
     def _cut(self, bundles: Iterable[Admitted], time_ns: int, at: ReadPlace, root: bytes) -> list[NewHeight]:
-        """At least one height with the bundles that are no duplicates, cut between bundles where a height is full."""
-        rules = self._rules
+        """At least one height with the bundles, cut between bundles where a height is full."""
         heights: list[NewHeight] = []
-        taken: list[Admitted] = []
-        hashes: set[SubmissionHash] = set()
-        room_bytes, counts = rules.block_bytes_max, Counter[RollupId]()
+        placed: list[Admitted] = []
+        room = self._new_room()
         for admitted in bundles:
-            if admitted.hash in hashes or self._is_repeated(admitted.hash, Height(self._head.height + 1)):
-                self._voids[Void.DUPLICATE] += 1
-                continue
-            needed = Counter([leg.rollup_id for leg in admitted.bundle.legs])
-            if admitted.size_bytes > room_bytes or any(
-                counts[rollup_id] + count > rules.max_payloads[rollup_id] for rollup_id, count in needed.items()
-            ):
-                heights.append(self._seal(taken, time_ns, at, root))
-                taken, room_bytes, counts = [], rules.block_bytes_max, Counter()
-                hashes = set()
-            taken.append(admitted)
-            hashes.add(admitted.hash)
-            room_bytes -= admitted.size_bytes
-            counts.update(needed)
-        heights.append(self._seal(taken, time_ns, at, root))
+            if not room.fits(admitted.bundle, admitted.size_bytes):
+                heights.append(self._seal(placed, time_ns, at, root))
+                placed = []
+                room.begin_height()
+            room.take(admitted.bundle, admitted.size_bytes)
+            placed.append(admitted)
+        heights.append(self._seal(placed, time_ns, at, root))
         return heights
-
-    def _is_repeated(self, submission: SubmissionHash, height: Height) -> bool:
-        seen = self._seen.get(submission)
-        return seen is not None and seen > height - self._rules.dedup_heights
 
     def _seal(self, taken: Sequence[Admitted], time_ns: int, at: ReadPlace, root: bytes) -> NewHeight:
         trees = BlockTrees(place([admitted.bundle for admitted in taken]))
@@ -457,19 +475,19 @@ class InboxReader:
         header, header_hash = seal(trees, chain_id=self._rules.chain_id, time_ns=self._head_time_ns, parent=self._head)
         hashes = tuple([admitted.hash for admitted in taken])
         self._head = BlockRef(height=header.height, hash=header_hash)
-        self._remember(header.height, hashes)
+        self._by_height.append(Sequenced(header.height, at.block_height, hashes))
+        self._seen.update(dict.fromkeys(hashes, header.height))
         return NewHeight(header, header_hash, trees, hashes, at.slot, at.blockhash, root)
 
-    def _remember(self, height: Height, hashes: tuple[SubmissionHash, ...]) -> None:
-        self._by_height.append((height, hashes))
-        self._seen.update(dict.fromkeys(hashes, height))
-        # One more than counts: what the next height may not repeat.
-        while self._by_height and self._by_height[0][0] <= height - self._rules.dedup_heights:
-            old, forgotten = self._by_height.popleft()
-            for submission in forgotten:
-                if self._seen.get(submission) == old:
+    def _forget_sequenced(self, block_height: int) -> None:
+        """What the next block may bring again."""
+        last_height = self._head.height + 1 - self._rules.dedup_heights
+        last_block_height = block_height + 1 - DEDUP_BLOCKS
+        while self._by_height:
+            oldest = self._by_height[0]
+            if oldest.height > last_height or oldest.block_height > last_block_height:
+                return
+            self._by_height.popleft()
+            for submission in oldest.hashes:
+                if self._seen.get(submission) == oldest.height:
                     del self._seen[submission]
-
-
-def _kept_bytes(piece: Piece) -> int:
-    return len(piece.data) + CHUNK_OVERHEAD_BYTES

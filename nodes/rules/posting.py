@@ -13,7 +13,7 @@ keys     payer, rollups (in the table where there is one), the budget program, t
 Lengths follow https://solana.com/docs/core/transactions; a property test compares them with serialized transactions.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -205,11 +205,6 @@ def pieces_of(sequence: int, bundle: Bundle, layout: Layout) -> Pieces:
 def memo_bytes(data_bytes: int, *, rollups: int) -> int:
     """Length of the memo that `nodes.rules.inbox.encode_memo` makes."""
     return len(MEMO_MARK) + 4 * -(-(1 + _MEMO_TABLE_BYTES * rollups + data_bytes) // 3)
-
-
-def rollup_indexes(rollups: Sequence[RollupId], order: Sequence[RollupId]) -> tuple[int, ...]:
-    """The memo's table: where each rollup stands in the testnet's order."""
-    return tuple([order.index(rollup_id) for rollup_id in rollups])
 
 
 def _length_bytes(value: int) -> int:

@@ -6,18 +6,21 @@ what to send again and what may be forgotten. It does not sign, keeps no journal
 Once a transaction is sent, only its very bytes are sent again, as often as one likes: they can land once. Its bundles
 go into another one only when it failed on chain, or when it can no longer land and the chain does not know it
 (`expired`, then `give_up`). What landed is kept until it is finalized, since a fork may undo it.
+
+That a transaction stands in a block says that it was paid for. Whether a bundle in it counts, the reader says, by the
+bundles that a block brought with effect: one that is not among them is void, and is posted again, later each time.
 """
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from nodes.model.bundle import Bundle
-from nodes.model.errors import LimitExceeded, Overloaded
 from nodes.model.ids import SubmissionHash
 from nodes.model.solana import Signature, SolanaBlock
 from nodes.rules.lazy import placed_bytes
 from nodes.rules.posting import Layout, Pieces, Posting, needs_pieces, pack, pieces_of
 from nodes.rules.posting_tally import RecentHashes, Tally
+from nodes.rules.posting_underway import UnderWay
 from nodes.rules.posting_values import (
     AT_ONCE_NS,
     COMMIT_PART,
@@ -31,8 +34,6 @@ from nodes.rules.posting_values import (
     Todo,
 )
 
-_NS_PER_MS = 1_000_000
-
 
 class PostingBook:
     """All bundles that are accepted and not yet finalized. One method per transition."""
@@ -44,7 +45,9 @@ class PostingBook:
         self._items: dict[int, Accepted] = {}
         self._by_hash: dict[SubmissionHash, int] = {}
         self._attempts: dict[int, int] = {}
-        """Failures on chain, by bundle; absent = none."""
+        """Times that it failed on chain or was void, by bundle; absent = none."""
+        self._void: set[int] = set()
+        """Bundles that were void when they were posted last."""
         self._waiting: list[int] = []
         """Heap: always the oldest first, also after a transaction was given up."""
         self._held: list[tuple[int, int]] = []
@@ -53,10 +56,7 @@ class PostingBook:
         self._held_parts: list[tuple[int, int, int]] = []
         """Heap of (not before, sequence, place): chunks that failed on chain."""
         self._transactions: dict[Signature, Outgoing] = {}
-        self._unlanded: dict[Signature, Outgoing] = {}
-        """In the order of their last sending."""
-        self._in_flight: dict[bytes, int] = {}
-        """By payer, fees of the unlanded."""
+        self._unlanded = UnderWay()
         self._landed_items: set[int] = set()
         self._pending_bytes = 0
         self._recent = RecentHashes()
@@ -93,13 +93,23 @@ class PostingBook:
         return self._confirmed_slot, self._confirmed_height
 
     @property
+    def is_any_void(self) -> bool:
+        """Whether some bundle was void when it was posted last."""
+        return bool(self._void)
+
+    @property
     def waiting(self) -> int:
         """Bundles that are in no transaction."""
         return len(self._waiting) + len(self._held)
 
-    def oldest_unlanded_ns(self) -> int | None:
-        """When the transaction that waits longest for its next sending was sent; None where none is under way."""
-        return next((sent.sent_ns for sent in self._unlanded.values() if sent.sent_ns is not None), None)
+    def is_unlanded(self, signature: Signature) -> bool:
+        """Whether this transaction is kept, and stands in no block that was shown."""
+        return signature in self._unlanded
+
+    def is_judged(self, signature: Signature, slot: int) -> bool:
+        """Whether readers read the final blocks up to `slot`: what they lack is void. Chunks give them nothing."""
+        sent = self._transactions.get(signature)
+        return sent is not None and (sent.part not in {WHOLE, COMMIT_PART} or slot <= self._finalized_slot)
 
     def has(self, signature: Signature) -> bool:
         """Whether this transaction is kept."""
@@ -111,27 +121,18 @@ class PostingBook:
 
     def in_flight_lamports(self) -> dict[bytes, int]:
         """By payer, the fees of what it signed and what is in no confirmed block."""
-        return dict(self._in_flight)
+        return self._unlanded.lamports()
 
     # Arrivals
 
     def admit(self, offers: Sequence[tuple[SubmissionHash, Bundle]]) -> list[Accepted]:
         """Take all offers (distinct, none known, none with a flaw) or none. Raises Overloaded, LimitExceeded."""
-        rules = self._rules
-        offered_bytes = sum([placed_bytes(bundle) for _, bundle in offers])
-        if len(offers) > rules.mempool_bundles_max:
-            raise LimitExceeded(limit="mempool_bundles_max", value=len(offers), maximum=rules.mempool_bundles_max)
-        if offered_bytes > rules.mempool_bytes_max:
-            raise LimitExceeded(limit="mempool_bytes_max", value=offered_bytes, maximum=rules.mempool_bytes_max)
-        excess_bytes = self._pending_bytes + offered_bytes - rules.mempool_bytes_max
-        excess_bundles = self.pending_bundles + len(offers) - rules.mempool_bundles_max
-        if excess_bytes > 0 or excess_bundles > 0:
-            raise Overloaded(
-                f"{self.pending_bundles:,} of {rules.mempool_bundles_max:,} bundles and {self._pending_bytes:,} of "
-                f"{rules.mempool_bytes_max:,} bytes wait to stand in a block of Solana",
-                # The queue moves with the next block; how far depends on a chain that others use too.
-                retry_after_ms=max(1, self._rules.slot_ns // _NS_PER_MS),
-            )
+        self._rules.check_room(
+            bundles=len(offers),
+            size_bytes=sum([placed_bytes(bundle) for _, bundle in offers]),
+            pending_bundles=self.pending_bundles,
+            pending_bytes=self._pending_bytes,
+        )
         accepted = []
         for submission_hash, bundle in offers:
             item = Accepted(self._next_sequence, submission_hash, bundle)
@@ -153,7 +154,13 @@ class PostingBook:
         """
         assert not self._items, "restored once, at the start"
         outgoing = list(transactions)
-        whole = {sequence for transaction in outgoing if transaction.part == WHOLE for sequence in transaction.items}
+        # A bundle that was void in one transaction went into a later one.
+        whole = {
+            sequence: transaction.signature
+            for transaction in outgoing
+            if transaction.part == WHOLE
+            for sequence in transaction.items
+        }
         in_parts = {transaction.items[0] for transaction in outgoing if transaction.part != WHOLE}
         for item in items:
             self._take_in(item)
@@ -165,8 +172,14 @@ class PostingBook:
                 heapq.heappush(self._waiting, item.sequence)
         for transaction in outgoing:
             transaction.sent_ns = AT_ONCE_NS
-            transaction.is_unsure = True
-            self._register(transaction)
+            kept = [sequence for sequence in transaction.items if sequence in self._items]
+            if transaction.part == WHOLE:
+                kept = [sequence for sequence in kept if whole[sequence] == transaction.signature]
+            transaction.items = tuple(kept)
+            if kept:
+                self._register(transaction)
+            else:
+                self._gone.append(transaction.signature)
         for submission_hash, height in recent:
             self._recent.remember(submission_hash, height)
 
@@ -187,6 +200,21 @@ class PostingBook:
         """A posting became a transaction: it is being journaled, and will be sent."""
         self._register(transaction)
 
+    def payer_of(self, todo: Todo) -> bytes | None:
+        """Who must sign it; None where anybody may."""
+        return None if todo.part == WHOLE else self._chunked[todo.posting.items[0]].payer
+
+    def leave_payers(self, able: Collection[bytes]) -> None:
+        """What others than these began to post in chunks is posted by somebody else, all of it; not while a commit is
+        under way, which may land.
+        """
+        for chunked in self._chunked.values():
+            if chunked.payer is None or chunked.payer in able or chunked.commit is not None:
+                continue
+            for chunk in chunked.sent.values():
+                self._forget_transaction(chunk)
+            chunked.begin_again()
+
     def put_back(self, todo: Todo) -> None:
         """A posting did not become a transaction."""
         sequence = todo.posting.items[0]
@@ -200,65 +228,58 @@ class PostingBook:
 
     def due(self, *, now_ns: int, transactions_max: int) -> list[Outgoing]:
         """Transactions whose bytes are to be sent, again or for the first time after a restart; counted as sent."""
-        found: list[Outgoing] = []
-        for transaction in self._unlanded.values():
-            if transaction.sent_ns is None:
-                continue
-            if now_ns - transaction.sent_ns < self._rules.rebroadcast_ns or len(found) >= transactions_max:
-                break
-            found.append(transaction)
-        for transaction in found:
-            self.mark_sent(transaction.signature, now_ns=now_ns)
+        rules = self._rules
+        found = self._unlanded.due(now_ns=now_ns, pause_ns=rules.rebroadcast_ns, count_max=transactions_max)
         self.tally.count("rebroadcasts", len(found))
         return found
 
     def mark_sent(self, signature: Signature, *, now_ns: int) -> None:
         """The bytes are on their way."""
-        transaction = self._unlanded.pop(signature, None)
-        if transaction is not None:
-            transaction.sent_ns = now_ns
-            # At the end: the order is that of the last sending.
-            self._unlanded[signature] = transaction
+        self._unlanded.mark_sent(signature, now_ns=now_ns)
 
     # What the chain says
 
-    def on_block(self, block: SolanaBlock, *, now_ns: int) -> bool:
-        """A confirmed block; true where it held a transaction of ours."""
+    def on_block(self, block: SolanaBlock, taken: Collection[SubmissionHash], *, now_ns: int) -> bool:
+        """A confirmed block, and the bundles that it brought with effect; true where it held a transaction of ours."""
         found = False
         self._confirmed_slot, self._confirmed_height = block.slot, block.block_height
-        for index, signature in enumerate(block.signatures):
+        for signature in block.signatures:
             transaction = self._transactions.get(signature)
             if transaction is not None:
                 found = True
                 if signature in block.failed:
                     self.fail(signature, now_ns=now_ns)
                 else:
-                    self.land(signature, Landing(block.slot, index, block.block_height))
+                    landing = Landing(block.slot, block.block_height)
+                    self.land(signature, landing, holds=taken.__contains__, now_ns=now_ns)
         return found
 
-    def land(self, signature: Signature, landing: Landing) -> None:
-        """A transaction succeeded in a confirmed block. Harmless where that is known."""
+    def land(
+        self, signature: Signature, landing: Landing, *, holds: Callable[[SubmissionHash], bool], now_ns: int
+    ) -> None:
+        """A transaction succeeded in a confirmed block. `holds` says which bundles readers have from there; the others
+        are void, and are posted again. Harmless where that is known.
+        """
         transaction = self._transactions.get(signature)
         if transaction is None:
             return
         if transaction.landing is None:
-            self._leave_unlanded(transaction)
+            self._unlanded.leave(transaction)
             self.tally.paid(transaction)
             self.last_failure = None
         transaction.landing = landing
-        transaction.is_unsure = False
-        if transaction.part == WHOLE:
-            self._tick_off(transaction.items)
-        else:
-            self._judge_commit(transaction.items[0])
-
-    def made_sure(self, signature: Signature) -> None:
-        """The chain was asked about a transaction of before a restart, and what it said was taken in."""
-        transaction = self._transactions.get(signature)
-        if transaction is not None and transaction.is_unsure:
-            transaction.is_unsure = False
-            if transaction.part != WHOLE:
-                self._judge_commit(transaction.items[0])
+        if transaction.part not in {WHOLE, COMMIT_PART}:
+            return
+        landed = self._landed_items
+        held = [one for one in transaction.items if one in landed or holds(self._items[one].hash)]
+        self._tick_off(held)
+        for sequence in transaction.items:
+            if sequence not in self._landed_items:
+                self._void.add(sequence)
+                self._return(transaction, sequence, self._next_attempt_ns(sequence, now_ns))
+        transaction.items = tuple(held)
+        if not held:
+            self._forget_transaction(transaction)
 
     def fail(self, signature: Signature, *, now_ns: int) -> None:
         """A transaction failed on chain: paid for, without effect. Its bundles are posted again, later and alone."""
@@ -269,25 +290,22 @@ class PostingBook:
         self.tally.count("failed_transactions")
         self.last_failure = signature
         for sequence in transaction.items:
-            attempts = self._attempts.get(sequence, 0) + 1
-            self._attempts[sequence] = attempts
-            not_before_ns = now_ns + min(self._rules.backoff_max_ns, self._rules.backoff_ns << min(attempts - 1, 20))
-            self._return(transaction, sequence, not_before_ns)
+            self._return(transaction, sequence, self._next_attempt_ns(sequence, now_ns))
         self._forget_transaction(transaction)
 
     def expired(self) -> list[Outgoing]:
         """Transactions that can land no more; whether they did must be asked, at `confirmed` or later."""
         return [
             transaction
-            for transaction in self._unlanded.values()
+            for transaction in self._unlanded
             if transaction.last_valid_height < self._confirmed_height and transaction.sent_ns is not None
         ]
 
     def give_up(self, signature: Signature) -> None:
         """An expired transaction that the chain does not know: its bundles are posted again."""
-        transaction = self._unlanded.get(signature)
-        if transaction is None:
+        if signature not in self._unlanded:
             return
+        transaction = self._transactions[signature]
         self.tally.count("resigned")
         for sequence in transaction.items:
             self._return(transaction, sequence, 0)
@@ -305,12 +323,13 @@ class PostingBook:
                 self._forget_transaction(transaction)
         hashes = []
         for sequence, landing in done:
-            for chunk in self._chunks_of(sequence):
+            chunked = self._chunked.pop(sequence, None)
+            for chunk in chunked.sent.values() if chunked is not None else ():
                 self._forget_transaction(chunk)
-            self._chunked.pop(sequence, None)
             item = self._items.pop(sequence)
             self._landed_items.discard(sequence)
             self._attempts.pop(sequence, None)
+            self._void.discard(sequence)
             del self._by_hash[item.hash]
             self._recent.remember(item.hash, landing.height)
             hashes.append((item.hash, landing.height))
@@ -333,13 +352,10 @@ class PostingBook:
                 continue
             transaction.landing = None
             transaction.sent_ns = AT_ONCE_NS
-            self._enter_unlanded(transaction)
+            self._unlanded.enter(transaction)
             if transaction.part in {WHOLE, COMMIT_PART}:
                 self._untick(transaction.items)
-        # What is to be sent at once comes first, in the order in which it was made.
-        order = {signature: place for place, signature in enumerate(self._transactions)}
-        unlanded = sorted(self._unlanded.values(), key=lambda sent: (sent.sent_ns or 0, order[sent.signature]))
-        self._unlanded = {transaction.signature: transaction for transaction in unlanded}
+        self._unlanded.order_by(self._transactions)
 
     # Inside
 
@@ -357,7 +373,7 @@ class PostingBook:
             chunked = self._chunked.get(sequence)
             if chunked is not None and place == COMMIT_PART:
                 chunked.committing = False
-            elif chunked is not None:
+            elif chunked is not None and place not in chunked.missing and place not in chunked.sent:
                 heapq.heappush(chunked.missing, place)
 
     def _take_whole(self, todos: list[Todo], room: int) -> None:
@@ -416,7 +432,7 @@ class PostingBook:
 
     def _register(self, transaction: Outgoing) -> None:
         self._transactions[transaction.signature] = transaction
-        self._enter_unlanded(transaction)
+        self._unlanded.enter(transaction)
         if transaction.part == WHOLE:
             return
         chunked = self._chunked.get(transaction.items[0])
@@ -424,38 +440,20 @@ class PostingBook:
             return
         if transaction.part == COMMIT_PART:
             chunked.commit, chunked.committing = transaction, True
+        elif chunked.payer not in {None, transaction.payer}:
+            # Of a journal from before a change of payer: readers would not put it together with the others.
+            self._forget_transaction(transaction)
         else:
+            chunked.payer = transaction.payer
             chunked.sent[transaction.part] = transaction
             if transaction.part in chunked.missing:
                 chunked.missing.remove(transaction.part)
                 heapq.heapify(chunked.missing)
 
-    def _chunks_of(self, sequence: int) -> Iterator[Outgoing]:
-        chunked = self._chunked.get(sequence)
-        return iter(list(chunked.sent.values()) if chunked is not None else ())
-
-    def _is_released(self, commit: Outgoing) -> bool:
-        """Whether every chunk stands before the commit, and not too long before: else the commit is void."""
-        chunked = self._chunked[commit.items[0]]
-        landing = commit.landing
-        assert landing is not None, "asked about commits that landed"
-        return chunked.usable(at_slot=landing.slot, slots_max=self._rules.chunk_slots_max) and all(
-            chunk.landing is not None and chunk.landing.is_before(landing) for chunk in chunked.sent.values()
-        )
-
-    def _judge_commit(self, sequence: int) -> None:
-        """A chunk or the commit landed: the bundle is posted, or its commit is void and another one must follow."""
-        chunked = self._chunked[sequence]
-        commit = chunked.commit
-        if commit is None or commit.landing is None or sequence in self._landed_items:
-            return
-        if self._is_released(commit):
-            self._tick_off((sequence,))
-        elif not any(chunk.is_unsure for chunk in chunked.sent.values()):
-            self.tally.count("void_commits")
-            chunked.commit, chunked.committing = None, False
-            self._forget_transaction(commit)
-            self._renew_old_chunks(chunked, commit.landing.slot, self._rules.chunk_slots_max)
+    def _next_attempt_ns(self, sequence: int, now_ns: int) -> int:
+        """When a bundle that failed or was void may be posted again."""
+        attempts = self._attempts[sequence] = self._attempts.get(sequence, 0) + 1
+        return now_ns + min(self._rules.backoff_max_ns, self._rules.backoff_ns << min(attempts - 1, 20))
 
     def _return(self, transaction: Outgoing, sequence: int, not_before_ns: int) -> None:
         """A bundle, or its chunk or commit, is to be posted again."""
@@ -467,28 +465,32 @@ class PostingBook:
         elif chunked is not None:
             if transaction.part == COMMIT_PART:
                 chunked.commit = None
+                if transaction.landing is not None:
+                    self.tally.count("void_commits")
+                    self._return_chunks(chunked, not_before_ns)
             else:
                 chunked.sent.pop(transaction.part, None)
             heapq.heappush(self._held_parts, (not_before_ns, sequence, transaction.part))
 
+    def _return_chunks(self, chunked: ChunkedBundle, not_before_ns: int) -> None:
+        """Readers lack some: all are posted again, but for those that are under way."""
+        for place, chunk in list(chunked.sent.items()):
+            if chunk.landing is not None:
+                self._forget_transaction(chunk)
+                del chunked.sent[place]
+                heapq.heappush(self._held_parts, (not_before_ns, chunked.pieces.item, place))
+
     def _forget_transaction(self, transaction: Outgoing) -> None:
         if self._transactions.pop(transaction.signature, None) is not None:
-            self._leave_unlanded(transaction)
+            self._unlanded.leave(transaction)
             self.tally.forgotten(transaction)
             self._gone.append(transaction.signature)
-
-    def _enter_unlanded(self, transaction: Outgoing) -> None:
-        self._unlanded[transaction.signature] = transaction
-        self._in_flight[transaction.payer] = self._in_flight.get(transaction.payer, 0) + transaction.fee_lamports
-
-    def _leave_unlanded(self, transaction: Outgoing) -> None:
-        if self._unlanded.pop(transaction.signature, None) is not None:
-            self._in_flight[transaction.payer] -= transaction.fee_lamports
 
     def _tick_off(self, sequences: Iterable[int]) -> None:
         for sequence in sequences:
             if sequence not in self._landed_items:
                 self._landed_items.add(sequence)
+                self._void.discard(sequence)
                 self._pending_bytes -= placed_bytes(self._items[sequence].bundle)
 
     def _untick(self, sequences: Iterable[int]) -> None:

@@ -17,7 +17,7 @@ from solders.signature import Signature as SoldersSignature
 from nodes.model.errors import EngineFailure, RpcError, Unavailable
 from nodes.model.ids import HASH_BYTES
 from nodes.solana.keypairs import key_of
-from nodes.solana.ports import SolanaRpc
+from nodes.solana.ports import STATUSES_PER_CALL, SolanaRpc
 from nodes.solana.transactions import Budget, Call, Signed, draft
 
 Commitment = Literal["confirmed", "finalized"]
@@ -30,7 +30,6 @@ WAKEUPS_MAX = 1_000
 WAKEUP_TIMEOUT_S = 2.0
 """A chain that is silent so long is asked anyway."""
 REBROADCAST_WAKEUPS = 4
-STATUSES_PER_CALL = 256
 LOG_LINES_SHOWN = 6
 _NODE_BEHIND = -32005
 

@@ -8,7 +8,7 @@ second call sends nothing. Uses the chain's real loader; sources: solana.com/doc
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,7 @@ _TABLE_CU = 40_000
 
 _log = logging.getLogger(__name__)
 
-__all__ = ["Inbox", "deploy_inbox", "memo_inbox"]
+__all__ = ["Inbox", "deploy_inbox", "memo_inbox", "origin_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,13 +274,12 @@ class _Deployment:
     # The rollups
 
     async def _initialize_rollups(self) -> Slot:
-        """Returns the slot of the last INIT."""
+        """Returns where the inbox begins, see `origin_of`."""
         wanted = self._wanted
         (rent,) = await self._steps.rents([codec.STATE_BYTES])
         for _ in range(ROUNDS_MAX):
             accounts = await self._steps.accounts([wanted.address(rollup_id) for rollup_id in wanted.rollup_ids])
             missing: list[tuple[RollupId, int]] = []
-            slots = []
             for rollup_id, account in zip(wanted.rollup_ids, accounts, strict=True):
                 if account is None or account.owner != wanted.program_id:
                     missing.append((rollup_id, max(0, rent - (account.lamports if account else 0))))
@@ -288,9 +287,8 @@ class _Deployment:
                 found = codec.decode_state(account.data)
                 assert found, "only the program writes its accounts"
                 assert found[0] == rollup_id, "and it does so at the address of the rollup"
-                slots.append(initialized_slot(account.data))
             if not missing:
-                return max(slots)
+                return origin_of([account.data for account in accounts if account is not None])
             self._steps.say(f"initializing {len(missing)} rollups")
             await self._steps.attempt(_initializations(missing, wanted))
         raise Unavailable(f"{len(missing)} rollups were initialized and are not on the chain; was there a fork?")
@@ -365,6 +363,14 @@ class _Deployment:
         fresh = self._record.with_suffix(".new")
         fresh.write_text(json.dumps(said), encoding="utf-8")
         fresh.replace(self._record)
+
+
+def origin_of(accounts: Iterable[bytes]) -> Slot:
+    """The last slot that cannot hold a posting, from the data of every account: the one before the first INIT.
+
+    Not the last INIT: anybody may post to an account as soon as it stands, and readers must count that too.
+    """
+    return Slot(min(map(initialized_slot, accounts)) - 1)
 
 
 def _missing_writes(content: bytes, wanted: _Wanted) -> list[Job]:

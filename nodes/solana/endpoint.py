@@ -12,10 +12,10 @@ from pathlib import Path
 import orjson
 
 from nodes.child_process import tied_command
-from nodes.model.errors import MissingTool, Unavailable
+from nodes.model.errors import InvalidInput, MissingTool, Unavailable
 from nodes.model.json_form import to_json
 from nodes.model.solana import DEVNODE, SURFPOOL
-from nodes.solana.devnode.config import DevnodeConfig
+from nodes.solana.devnode.config import INPUT_STATUS, DevnodeConfig
 from nodes.solana.surfpool import surfpool_command
 
 START_DEADLINE_S = 30.0
@@ -61,7 +61,10 @@ class SolanaProcess:
 
     @classmethod
     async def start_devnode(cls, config: DevnodeConfig) -> "SolanaProcess":
-        """Start it, or go on where its ledger ends. Returns when it listens. Raises Unavailable with its output."""
+        """Start it, or go on where its ledger ends. Returns when it listens.
+
+        Raises Unavailable with its output, InvalidInput where it says that its configuration or ledger is at fault.
+        """
         directory = _prepared(Path(config.directory))
         path = directory / _CONFIG_FILE
         path.write_bytes(orjson.dumps(to_json(config)))
@@ -121,6 +124,8 @@ class SolanaProcess:
             with contextlib.suppress(TimeoutError):  # it is likely to be on its way out; its status says more
                 async with asyncio.timeout(STOP_DEADLINE_S):
                     await self._process.wait()
+            if self._kind == DEVNODE and self._process.returncode == INPUT_STATUS:
+                raise InvalidInput(f"{self.describe()} starting it again changes nothing") from None
             raise Unavailable(f"{self.describe()} did not say where it listens, but {line[:200]!r}") from None
 
     def describe(self) -> str:

@@ -1,9 +1,9 @@
 """Waiting until accounts are final. What is deployed must outlast any fork before anything is posted to it."""
 
 import asyncio
+from base64 import b64decode
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Any
 
 from nodes.model.errors import Unavailable
 from nodes.model.solana import Pubkey
@@ -21,18 +21,20 @@ async def until_final(
     tables: Sequence[Pubkey] = (),
     *,
     tick: Callable[[], Awaitable[None]] | None = None,
-) -> None:
-    """Return when the accounts exist at finalized, and the lookup tables hold there what they hold at confirmed.
+) -> list[bytes]:
+    """Wait until the accounts exist at finalized, and the lookup tables hold there what they hold at confirmed.
 
-    `tick` moves a chain that has no clock of its own yet. Raises Unavailable, RpcError.
+    Returns the data of the accounts as they are at finalized. `tick` moves a chain that has no clock of its own yet.
+    Raises Unavailable, RpcError.
     """
     try:
         async with asyncio.timeout(DEADLINE_S), aclosing(rpc.slots()) as slots:  # type: ignore[type-var]  # a generator
-            while not await _are_final(rpc, accounts, tables):
+            while (final := await _final_data(rpc, accounts, tables)) is None:
                 if tick is not None:
                     await tick()
                 else:
                     await anext(slots)
+            return final
     except TimeoutError:
         raise Unavailable(
             f"the inbox is confirmed, but not final after {DEADLINE_S:g} s; does the Solana chain make blocks? "
@@ -40,18 +42,20 @@ async def until_final(
         ) from None
 
 
-async def _are_final(rpc: SolanaRpc, accounts: Sequence[Pubkey], tables: Sequence[Pubkey]) -> bool:
+async def _final_data(rpc: SolanaRpc, accounts: Sequence[Pubkey], tables: Sequence[Pubkey]) -> list[bytes] | None:
     # Their data move with every posting, so that only their being there can be compared.
-    if None in await _data(rpc, accounts, "finalized"):
-        return False
-    return await _data(rpc, tables, "finalized") == await _data(rpc, tables, "confirmed")
+    found = await _data(rpc, accounts, "finalized")
+    final = [data for data in found if data is not None]
+    if len(final) < len(found) or await _data(rpc, tables, "finalized") != await _data(rpc, tables, "confirmed"):
+        return None
+    return final
 
 
-async def _data(rpc: SolanaRpc, keys: Sequence[Pubkey], level: str) -> list[Any]:
+async def _data(rpc: SolanaRpc, keys: Sequence[Pubkey], level: str) -> list[bytes | None]:
     """Data of each account; None where there is none."""
-    found: list[Any] = []
+    found: list[bytes | None] = []
     for at in range(0, len(keys), _KEYS_PER_CALL):
         names = [base58(key) for key in keys[at : at + _KEYS_PER_CALL]]
         answer = await rpc.call("getMultipleAccounts", [names, {"commitment": level, "encoding": "base64"}])
-        found += [account and account["data"] for account in answer["value"]]
+        found += [b64decode(account["data"][0]) if account else None for account in answer["value"]]
     return found

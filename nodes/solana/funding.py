@@ -30,7 +30,7 @@ async def fund(rpc: SolanaRpc, payers: Sequence[Keypair], *, can_airdrop: bool, 
 
     `tick` is called while something waits to be in a block, where the chain has no clock of its own yet.
     """
-    balances = await _balances(rpc, payers)
+    balances = await balances_of(rpc, payers)
     enough = AIRDROP_LAMPORTS if can_airdrop else SHARE_LAMPORTS
     poor = [payer for payer, balance in zip(payers, balances, strict=True) if balance < enough // 10]
     if not poor:
@@ -71,7 +71,7 @@ async def send_raw(rpc: SolanaRpc, raw: bytes) -> str:
 async def _arrived(rpc: SolanaRpc, payers: Sequence[Keypair], *, lamports: int, tick: Tick | None) -> None:
     try:
         async with asyncio.timeout(LANDING_S):
-            while min(await _balances(rpc, payers)) < lamports:
+            while min(await balances_of(rpc, payers)) < lamports:
                 if tick is not None:
                     await tick()
                 else:
@@ -81,7 +81,7 @@ async def _arrived(rpc: SolanaRpc, payers: Sequence[Keypair], *, lamports: int, 
         raise Unavailable(f"lamports sent to {names} did not arrive within {LANDING_S:g} s; start again") from None
 
 
-async def _balances(rpc: SolanaRpc, payers: Sequence[Keypair]) -> list[int]:
+async def balances_of(rpc: SolanaRpc, payers: Sequence[Keypair]) -> list[int]:
     """At confirmed: what a payer has for sure."""
     keys = [base58(key_of(payer)) for payer in payers]
     answers = await rpc.batch([("getBalance", [key, {"commitment": "confirmed"}]) for key in keys])

@@ -56,15 +56,21 @@ class Payers:
                 left[payer.address] = free
         return left
 
-    def next(self, budget: dict[Pubkey, int], *, fee_lamports: int) -> Payer | None:
-        """Whose turn it is, with the fee taken off its budget; None where nobody can pay."""
+    def next(self, budget: dict[Pubkey, int], *, fee_lamports: int, only: bytes | None = None) -> Payer | None:
+        """Whose turn it is, with the fee taken off its budget; None where nobody can pay. `only`: this one."""
         for _ in self.all:
             payer = self.all[self._next]
             self._next = (self._next + 1) % len(self.all)
+            if only is not None and payer.address != only:
+                continue
             if budget.get(payer.address, -1) >= fee_lamports:
                 budget[payer.address] -= fee_lamports
                 return payer
         return None
+
+    def able(self, *, fee_lamports: int) -> set[Pubkey]:
+        """Those who have enough, what is under way not counted."""
+        return {payer.address for payer in self.all if self._free(payer, {}) >= AHEAD * fee_lamports}
 
     def poor(self, in_flight: Mapping[bytes, int], *, fee_lamports: int) -> list[Payer]:
         """Those whose balance is known and too low."""

@@ -5,6 +5,11 @@ from typing import Any, Protocol
 
 from nodes.model.errors import RpcError
 
+ACCOUNTS_PER_CALL = 100
+"""What `getMultipleAccounts` takes."""
+STATUSES_PER_CALL = 256
+"""Signatures that `getSignatureStatuses` takes."""
+
 
 class SolanaRpc(Protocol):
     """JSON-RPC of one Solana node."""

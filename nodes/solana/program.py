@@ -65,7 +65,7 @@ class Inbox:
     lookup_table: LookupTable | None
     """Holds the first accounts of `rollup_ids`; None where it was not asked for."""
     origin_slot: Slot
-    """The inbox stands from here: nothing in this slot or before counts."""
+    """What is posted counts from the next slot on: no account stands here yet, or, with memos, nobody started here."""
     is_memo: bool = False
 
     def rollups(self) -> Mapping[Pubkey, RollupId]:

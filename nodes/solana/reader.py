@@ -22,7 +22,7 @@ from nodes.rules.inbox import decode_state
 from nodes.rules.inbox_reader import InboxRules, Link, Void
 from nodes.solana.blocks import block_from_answer, block_options, blockhash_of, states_from_answer
 from nodes.solana.keypairs import base58
-from nodes.solana.ports import SolanaRpc
+from nodes.solana.ports import ACCOUNTS_PER_CALL, SolanaRpc
 from nodes.solana.program import Inbox
 from nodes.solana.reader_chain import AccountStates, Finality, ReadBlock, ReadChain, Reading, SealedHeight
 from nodes.solana.reader_store import ReaderStore, Step
@@ -32,8 +32,6 @@ from nodes.telemetry.crash import CrashPoint, no_crash
 BLOCKS_PER_CALL = 8
 """Full blocks of one request: more than a slot brings, and less than an answer may hold."""
 BLOCKS_LISTED = 128
-ACCOUNTS_PER_CALL = 100
-"""What getMultipleAccounts takes."""
 OPEN_BLOCKS_MAX = 4_096
 """Blocks read and not final; beyond, reading waits for finality."""
 POLL_MS = 200
@@ -52,8 +50,11 @@ _log = logging.getLogger(__name__)
 class ReaderListener(Protocol):
     """Who is told; in the reader's event loop, after the store has it."""
 
-    def block(self, block: SolanaBlock) -> None:
-        """A confirmed block; before the heights that it completes."""
+    def block(self, block: SolanaBlock, taken: frozenset[SubmissionHash]) -> None:
+        """A confirmed block, before the heights that it completes, and the bundles that it brought with effect.
+
+        A bundle that a posting in it should have brought and that is not `taken` is void: no height will hold it.
+        """
         ...
 
     def heights(self, heights: Sequence[SealedHeight]) -> None:
@@ -132,8 +133,16 @@ class Reader:
         return {"read": self._cpu_ns}
 
     def knows(self, submission: SubmissionHash) -> bool:
-        """Whether this bundle was sequenced within `dedup_heights`."""
+        """Whether this bundle, posted again, would be void. A fork may take away the soft height that holds it."""
         return self._chain.knows(submission)
+
+    def is_firm(self, submission: SubmissionHash) -> bool:
+        """Whether this bundle was sequenced not long ago, in a height that is final."""
+        return self._chain.is_firm(submission)
+
+    def holds_finally(self, submission: SubmissionHash) -> bool:
+        """Whether a final block brought this bundle, not long ago; its bucket may be open."""
+        return self._chain.holds_finally(submission)
 
     @property
     def final(self) -> ReadBlock:
@@ -201,6 +210,7 @@ class Reader:
             ]
         )
         confirmed, finalized, listed = map(_answer_of, answers)
+        _check_slots(confirmed, finalized, listed)
         if confirmed is None or finalized is None or listed is None or confirmed < last.slot:
             # Never go back with it: what it knows was read before.
             return self._say_quiet(f"the node lags: it is before slot {last.slot}, which was read already")
@@ -276,8 +286,8 @@ class Reader:
         if reading.blocks:
             self._moved_ns = self._clock.monotonic_ns()
             self._say_goes_on()
-        for block in reading.blocks:
-            self._listener.block(block)
+        for block, taken in zip(reading.blocks, reading.taken, strict=True):
+            self._listener.block(block, taken)
         if reading.heights:
             self._listener.heights(reading.heights)
         final = reading.final
@@ -308,6 +318,15 @@ class Reader:
         last, final = self._chain.last, self._chain.final
         what = f"the block of slot {block.slot} builds on slot {block.parent_slot}, the last one read is {last.slot}"
         if link is Link.GAP:
+            (first,) = await self._rpc.batch([("getFirstAvailableBlock", [])])
+            if isinstance(first, int) and first > last.slot + 1:
+                # At once, and it looks again: another node behind the same address may have them.
+                self._say_stalled(
+                    f"{what}; the node has no blocks before slot {first} any more (its first available block), and "
+                    f"what was posted in between is not read: give an RPC that keeps blocks since slot {last.slot}, "
+                    "or, for a chain of one's own that went on without its reader, begin anew in a new directory"
+                )
+                return False
             return self._say_quiet(f"{what}: the node left out a block")
         is_final = last.slot == final.slot
         options = block_options(commitment="finalized" if is_final else "confirmed", details="none")
@@ -386,6 +405,13 @@ class Reader:
                 await condition.wait()
         except TimeoutError:
             pass  # looks all the same
+
+
+def _check_slots(confirmed: Any, finalized: Any, listed: Any) -> None:
+    """Raises Unavailable for answers that are no slots."""
+    numbers = [confirmed, finalized, *(listed if isinstance(listed, list) else [listed])]
+    if not all(number is None or isinstance(number, int) for number in numbers):
+        raise Unavailable(f"the Solana node's slots make no sense: {str(numbers)[:200]}")
 
 
 def _answer_of(answer: Any) -> Any | None:

@@ -19,6 +19,7 @@ from nodes.model.json_form import to_json
 from nodes.model.sequenced_block import BlockRef, SequencedBlock
 from nodes.model.solana import InboxState, Slot, SolanaBlock
 from nodes.rules.hashes import sha256
+from nodes.rules.inbox import EMPTY_STATE
 from nodes.rules.inbox_reader import InboxReader, InboxRules, Link, NewHeight, Snapshot, Void, initial_snapshot
 from nodes.rules.solana_proof import sign_proof
 from nodes.solana.reader_forms import block_from_bytes, block_to_bytes, snapshot_from_bytes, snapshot_to_bytes
@@ -75,6 +76,8 @@ class Reading:
     step: Step | None = None
     """To be written before anything is told; None where nothing changed."""
     blocks: list[SolanaBlock] = field(default_factory=list)
+    taken: list[frozenset[SubmissionHash]] = field(default_factory=list)
+    """By block, the bundles that it brought with effect; see `InboxReader.taken`."""
     heights: list[SealedHeight] = field(default_factory=list)
     final: ReadBlock | None = None
     """The newest final block, where it moved."""
@@ -132,6 +135,17 @@ class ReadChain:
         """Whether this bundle, posted again, would be void in the next height."""
         return self._rule.knows(submission)
 
+    def is_firm(self, submission: SubmissionHash) -> bool:
+        """Whether this bundle is remembered and its height is final: no fork takes it away."""
+        height = self._rule.height_of(submission)
+        return height is not None and height <= self._final.head.height
+
+    def holds_finally(self, submission: SubmissionHash) -> bool:
+        """Whether a final block brought it, also where its bucket is still open. Looks through the bucket."""
+        bucket = self._final.snapshot.bucket
+        is_open = bucket is not None and any(admitted.hash == submission for admitted in bucket.bundles)
+        return is_open or self.is_firm(submission)
+
     def open(self) -> None:
         """Take up where the store ends.
 
@@ -173,6 +187,7 @@ class ReadChain:
                 break
             reading.blocks.append(block)
             reading.heights += [self._seal(height) for height in self._rule.read(block)]
+            reading.taken.append(self._rule.taken)
             self._note_read()
             content = block_to_bytes(block)
             head = self._rule.head
@@ -227,7 +242,8 @@ class ReadChain:
             return ""
         ours = known[-1].snapshot.states
         for rollup_id, state in accounts.states.items():
-            if state != ours[rollup_id]:
+            # An account that is not there yet is one that nothing was posted to: a node may lag behind its start.
+            if (state or EMPTY_STATE) != ours[rollup_id]:
                 return (
                     f"the inbox of rollup {hex_of(rollup_id)} contradicts what was read, at finalized Solana slot "
                     f"{accounts.slot}: the account has {_text(state)}, reading gives {_text(ours[rollup_id])}; the "
@@ -263,12 +279,18 @@ class ReadChain:
         )
 
     def _read_back(self, data: bytes) -> ReadBlock:
-        snapshot = snapshot_from_bytes(data, sequenced=())
+        snapshot = snapshot_from_bytes(data)
         head, place = snapshot.head, snapshot.place
         if place is None:
             raise InvalidBlock(f"{self._store.name} is damaged: its snapshot is of no block")
-        sequenced = self._store.submission_hashes(above=head.height - self._rules.dedup_heights, up_to=head.height)
-        snapshot = replace(snapshot, sequenced=tuple(sequenced))
+        above = snapshot.sequenced[0].height - 1 if snapshot.sequenced else head.height
+        hashes = dict(self._store.submission_hashes(above=above, up_to=head.height))
+        if any(one.height not in hashes for one in snapshot.sequenced):
+            raise InvalidBlock(
+                f"{self._store.name} is damaged: it lacks heights after {above}; delete it to read the chain anew"
+            )
+        sequenced = tuple([one._replace(hashes=hashes[one.height]) for one in snapshot.sequenced])
+        snapshot = replace(snapshot, sequenced=sequenced)
         return ReadBlock(place.slot, place.blockhash, place.block_height, head, snapshot)
 
 

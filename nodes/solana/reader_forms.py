@@ -12,7 +12,8 @@ from nodes.model.errors import InvalidBlock
 from nodes.model.ids import HASH_BYTES, HeaderHash, Height, RollupId, SubmissionHash
 from nodes.model.sequenced_block import BlockRef
 from nodes.model.solana import InboxInstruction, InboxState, Pubkey, Signature, Slot, SolanaBlock
-from nodes.rules.inbox_reader import Admitted, Bucket, Piece, ReadPlace, Snapshot, Void
+from nodes.rules.inbox_pieces import Piece
+from nodes.rules.inbox_reader import Admitted, Bucket, ReadPlace, Sequenced, Snapshot, Void
 from nodes.rules.lazy import placed_bytes
 from nodes.wire.bundles import bundle_from_bytes, bundle_to_bytes
 
@@ -22,7 +23,8 @@ _INSTRUCTION = struct.Struct("<II64sB")
 _PLACE = struct.Struct("<Q32sQ")
 _HEAD = struct.Struct("<Q32sQQ")
 _STATE = struct.Struct("<32sQQ32s")
-_PIECE = struct.Struct("<32sHQ")
+_PIECE = struct.Struct("<32s32sHQ")
+_SEQUENCED = struct.Struct("<QQ")
 _BUCKET = struct.Struct("<Q32s")
 _VOID = struct.Struct("<Q")
 _NO_TIME = -1
@@ -74,7 +76,7 @@ def block_from_bytes(data: bytes) -> SolanaBlock:
 
 
 def snapshot_to_bytes(snapshot: Snapshot) -> bytes:
-    """A snapshot, without `sequenced`."""
+    """A snapshot, without the hashes in `sequenced`."""
     head = snapshot.head
     parts = [_HEAD.pack(head.height, head.hash, snapshot.head_time_ns, snapshot.block_time_ns)]
     parts.append(_place_to_bytes(snapshot.place))
@@ -85,7 +87,7 @@ def snapshot_to_bytes(snapshot: Snapshot) -> bytes:
     ]
     parts.append(_LENGTH.pack(len(snapshot.pieces)))
     for piece in snapshot.pieces:
-        parts += [_PIECE.pack(piece.digest, piece.place, piece.block_height), _sized(piece.data)]
+        parts += [_PIECE.pack(piece.payer, piece.digest, piece.place, piece.block_height), _sized(piece.data)]
     bucket = snapshot.bucket
     parts.append(bytes((bucket is not None,)))
     if bucket is not None:
@@ -95,11 +97,13 @@ def snapshot_to_bytes(snapshot: Snapshot) -> bytes:
     parts.append(_LENGTH.pack(len(snapshot.voids)))
     for reason, count in snapshot.voids.items():
         parts += [_sized(reason.encode()), _VOID.pack(count)]
+    parts.append(_LENGTH.pack(len(snapshot.sequenced)))
+    parts += [_SEQUENCED.pack(one.height, one.block_height) for one in snapshot.sequenced]
     return b"".join(parts)
 
 
-def snapshot_from_bytes(data: bytes, *, sequenced: Sequence[tuple[Height, tuple[SubmissionHash, ...]]]) -> Snapshot:
-    """The reverse, with the memory of submissions from the heights. Raises InvalidBlock where the bytes are none."""
+def snapshot_from_bytes(data: bytes) -> Snapshot:
+    """The reverse; what is remembered of submissions has its heights, and no hashes. Raises InvalidBlock for others."""
     source = _Source(data)
     height, head_hash, head_time_ns, block_time_ns = source.fields(_HEAD)
     place = _place_from(source)
@@ -109,13 +113,17 @@ def snapshot_from_bytes(data: bytes, *, sequenced: Sequence[tuple[Height, tuple[
         states[RollupId(rollup_id)] = InboxState(sequence=sequence, data_bytes=data_bytes, rolling_hash=rolling)
     pieces = []
     for _ in range(source.count()):
-        digest, index, block_height = source.fields(_PIECE)
-        pieces.append(Piece(digest, index, source.sized(), block_height))
+        payer, digest, index, block_height = source.fields(_PIECE)
+        pieces.append(Piece(Pubkey(payer), digest, index, source.sized(), block_height))
     bucket = _bucket_from(source) if source.take(1) == b"\x01" else None
     voids = {}
     for _ in range(source.count()):
         reason = Void(source.sized().decode())
         voids[reason] = source.fields(_VOID)[0]
+    sequenced = []
+    for _ in range(source.count()):
+        remembered, at_block = source.fields(_SEQUENCED)
+        sequenced.append(Sequenced(Height(remembered), at_block, ()))
     if not source.is_at_end:
         raise InvalidBlock("a stored snapshot of the Solana reader has bytes left over")
     return Snapshot(

@@ -45,7 +45,7 @@ from nodes.solana.reader_forms import hashes_from_bytes, hashes_to_bytes
 from nodes.telemetry.crash import CrashPoint, no_crash
 
 STORE_FILE = "solana_reader.db"
-_FORMAT = 1
+_FORMAT = 2
 _CONNECT_S = 5
 _STATEMENT_MS = 30_000
 _CURSOR = 1
@@ -157,7 +157,7 @@ class ReaderStore:
         chain's or format's store, and for a URL that is none of the two kinds.
         """
         self._url = _url_of(url)
-        self.name = self._url.render_as_string(hide_password=True)
+        self.name = _shown(self._url)
         """For messages; without the password."""
         self._crash = crash
         self._chain_id = chain_id
@@ -401,10 +401,15 @@ def _url_of(url: str) -> URL:
         return parsed.set(drivername="postgresql+psycopg")
     if backend != "sqlite" or not parsed.database or parsed.database == ":memory:":
         raise InvalidInput(
-            f"a store cannot be {parsed.render_as_string(hide_password=True)}; it is a file (sqlite:///path) or a "
+            f"a store cannot be {_shown(parsed)}; it is a file (sqlite:///path) or a "
             "Postgres database (postgresql://user:password@host/database)"
         )
     return parsed
+
+
+def _shown(url: URL) -> str:
+    """For messages: without the password, which may also stand among the settings."""
+    return url.set(query={}).render_as_string(hide_password=True)
 
 
 def _engine_of(url: URL) -> Engine:

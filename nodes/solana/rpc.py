@@ -192,7 +192,7 @@ class HttpSolanaRpc:
             raise Unavailable(f"{self.name} refused {what}: {error}")
         if not isinstance(answers, list):
             raise Unavailable(f"{self.name} answered {what} with what is not a batch: {data[:200]!r}")
-        by_id = {answer.get("id"): answer for answer in answers if isinstance(answer, dict)}
+        by_id = {answer["id"]: answer for answer in answers if isinstance(answer, dict) and _has_number(answer)}
         found = []
         for number, (method, _) in enumerate(requests, start=first_id):
             if number not in by_id:
@@ -263,25 +263,47 @@ class HttpSolanaRpc:
                 async for message in socket:
                     if message.type not in {aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY}:
                         return
-                    told = orjson.loads(message.data)
+                    told = self._message(message.data)
                     if told.get("id") == 1:
                         _result("slotSubscribe", told, raising=True)
                         opening.reschedule(None)
                         # What happened before the subscription is told by nobody else.
-                        self._publish(await self.call("getSlot", [{"commitment": "processed"}]))
+                        self._publish(await self._ask_slot())
                     elif told.get("method") == "slotNotification":
-                        self._publish(int(told["params"]["result"]["slot"]))
+                        self._publish(self._slot_of(told))
 
     async def _poll(self, for_s: float) -> None:
         """Ask for the slot for a while; a node that is away is asked again next time."""
         for _ in range(max(1, round(for_s / POLL_S))):
             try:
-                slot = await self.call("getSlot", [{"commitment": "processed"}])
+                slot = await self._ask_slot()
             except (Unavailable, RpcError):
                 slot = self._slot
             if slot != self._slot:
                 self._publish(slot)
             await asyncio.sleep(POLL_S)
+
+    async def _ask_slot(self) -> int:
+        slot = await self.call("getSlot", [{"commitment": "processed"}])
+        if not isinstance(slot, int):
+            raise Unavailable(f"{self.name} answered getSlot with what is no slot: {str(slot)[:200]}")
+        return slot
+
+    def _message(self, data: str | bytes) -> dict[str, Any]:
+        """What the WebSocket said. Raises Unavailable for what is not JSON-RPC: connected again it may make sense."""
+        try:
+            told = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            told = None
+        if not isinstance(told, dict):
+            raise Unavailable(f"{self.name} said on its WebSocket what is not JSON-RPC: {data[:200]!r}")
+        return told
+
+    def _slot_of(self, told: dict[str, Any]) -> int:
+        try:
+            return int(told["params"]["result"]["slot"])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise Unavailable(f"{self.name} told of a slot without naming it: {str(told)[:200]}") from None
 
     def _publish(self, slot: int) -> None:
         self._slot = slot
@@ -299,6 +321,10 @@ def _ws_urls_of(url: str) -> list[str]:
         at = parts.netloc.rindex(":")
         urls.append(urlunsplit((scheme, f"{parts.netloc[:at]}:{parts.port + 1}", parts.path, parts.query, "")))
     return urls
+
+
+def _has_number(answer: dict[str, Any]) -> bool:
+    return isinstance(answer.get("id"), int)
 
 
 def _result(method: str, answer: dict[str, Any], *, raising: bool = False) -> Any | RpcError:

@@ -20,11 +20,11 @@ from nodes.model.ids import RollupId
 from nodes.model.solana import DEVNODE, SURFPOOL, Slot, SolanaTiming
 from nodes.ports import Link
 from nodes.rules.hashes import sha256
-from nodes.solana.deploy import Inbox, deploy_inbox, memo_inbox
+from nodes.solana.deploy import Inbox, deploy_inbox, memo_inbox, origin_of
 from nodes.solana.devnode.config import ChainConfig, DevnodeConfig
 from nodes.solana.endpoint import SolanaEndpoint, SolanaProcess
 from nodes.solana.finality import until_final
-from nodes.solana.funding import fund
+from nodes.solana.funding import balances_of, fund
 from nodes.solana.keypairs import derived_keypair, keypair_from_bytes, read_keypair
 from nodes.solana.ports import SolanaRpc
 from nodes.solana.program import read_elf
@@ -32,8 +32,14 @@ from nodes.solana.rpc import AGAVE_BODY_BYTES, HttpSolanaRpc
 
 OWN_NODE_BODY_BYTES = 1024 * 1024
 """A dev node takes larger batches than a validator."""
-RESTART_PAUSE_S = 0.2
+OWN_HISTORY_BLOCKS = 200_000
+"""Blocks that a dev node keeps for the reader while that cannot go on: 22 hours of slots of 400 ms, 440 bytes for each
+that is empty. Its sequencer's transactions do not push them out: beyond what the reader has seen there are no more of
+them than `SubmitterRules.in_flight_max`."""
+RESTART_FIRST_PAUSE_S = 0.2
+RESTART_LONGEST_PAUSE_S = 10.0
 _MEMO_ORIGIN_FILE = "memo_origin_slot"
+_DEPLOYMENT_FILE = "deployment_lamports"
 _LOOKUP_TABLE_FILE = "lookup_table.json"
 
 _log = logging.getLogger(__name__)
@@ -80,6 +86,8 @@ class SolanaSession:
         self._devnode: DevnodeConfig | None = None
         self._is_stopping = False
         self.endpoint = SolanaEndpoint(kind=config.solana, rpc_url=config.solana, ws_url=config.ws_url)
+        self.deployment_lamports = 0
+        """Fees and rent of the inbox, paid once."""
 
     async def open(self, opened: AsyncExitStack) -> None:
         """Start or connect, fund, deploy. Raises Unavailable, InvalidInput, MissingTool; may be called again."""
@@ -88,7 +96,7 @@ class SolanaSession:
             self._devnode = DevnodeConfig(
                 directory=str(self._directory / DEVNODE),
                 # Time 0: that of the first start, which the ledger keeps.
-                chain=ChainConfig(timing=config.timing, genesis_time_s=0),
+                chain=ChainConfig(timing=config.timing, genesis_time_s=0, history_blocks=OWN_HISTORY_BLOCKS),
             )
             self._process = await SolanaProcess.start_devnode(self._devnode)
         elif config.solana == SURFPOOL:
@@ -113,7 +121,11 @@ class SolanaSession:
         return self.endpoint.pid
 
     async def keep_alive(self) -> None:
-        """Start a dev node again when it ends. Raises Unavailable where another one that was started here does."""
+        """Start a dev node again when it ends, as often as it takes.
+
+        Raises Unavailable where another node that was started here ends, InvalidInput or MissingTool where the dev
+        node can never start again.
+        """
         while self._process is not None:
             end = await self._process.wait_ended()
             if self._is_stopping:
@@ -121,9 +133,19 @@ class SolanaSession:
             if self._devnode is None:
                 raise Unavailable(f"{end} with its chain; a Surfpool keeps nothing, so there is nothing to go on with")
             _log.warning("%s starting it again", end)
-            await asyncio.sleep(RESTART_PAUSE_S)
-            self._process = await SolanaProcess.start_devnode(self._devnode)
+            self._process = await self._start_again(self._devnode)
             self.endpoint = self._process.endpoint
+            self._say(f"the dev node goes on as process {self.pid}")
+
+    async def _start_again(self, devnode: DevnodeConfig) -> SolanaProcess:
+        pause_s = RESTART_FIRST_PAUSE_S
+        while True:
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, RESTART_LONGEST_PAUSE_S)
+            try:
+                return await SolanaProcess.start_devnode(devnode)
+            except Unavailable as error:
+                _log.warning("%s; it is tried again in %g s, and nothing accepted is lost", error, pause_s)
 
     def kill(self) -> None:
         """End the node that was started here, hard. Raises InvalidInput where there is none."""
@@ -148,9 +170,15 @@ class SolanaSession:
     async def _prepare(self, rpc: SolanaRpc) -> None:
         tick = await self._tick(rpc)
         await fund(rpc, self.payers, can_airdrop=self.endpoint.can_airdrop, tick=tick)
+        spent = _Spending(self._directory / _DEPLOYMENT_FILE, rpc, self.payers)
+        await spent.begin()
         inbox = self.inbox = await self._find_inbox(rpc, tick)
         table = (inbox.lookup_table.address,) if inbox.lookup_table is not None else ()
-        await until_final(rpc, list(inbox.accounts.values()), table, tick=tick)
+        states = await until_final(rpc, list(inbox.accounts.values()), table, tick=tick)
+        if states:
+            # Again: a fork may have moved what was only confirmed, and later starts find what is final.
+            self.inbox = replace(inbox, origin_slot=origin_of(states))
+        self.deployment_lamports = await spent.end()
         if tick is not None:
             await rpc.call("devnode_run")
 
@@ -208,6 +236,33 @@ class SolanaSession:
         beside.write_text(str(slot), encoding="ascii")
         beside.replace(path)
         return slot
+
+
+class _Spending:
+    """What the payers paid for the inbox, rent included: measured by the start that finished it, and kept."""
+
+    def __init__(self, path: Path, rpc: SolanaRpc, payers: Sequence[Keypair]) -> None:
+        self._path = path
+        self._rpc = rpc
+        self._payers = payers
+        self._known: int | None = None
+        self._before = 0
+
+    async def begin(self) -> None:
+        """Before anything is deployed. Raises InvalidInput where the file is none."""
+        try:
+            self._known = int(self._path.read_text(encoding="ascii"))
+        except FileNotFoundError:
+            self._before = sum(await balances_of(self._rpc, self._payers))
+        except ValueError as error:
+            raise InvalidInput(f"{self._path} cannot be read ({error}); delete it: it is for reports only") from error
+
+    async def end(self) -> int:
+        """Once the inbox is final: lamports."""
+        if self._known is None:
+            self._known = self._before - sum(await balances_of(self._rpc, self._payers))
+            self._path.write_text(str(self._known), encoding="ascii")
+        return self._known
 
 
 def payer_seed(signing_key: str) -> bytes:

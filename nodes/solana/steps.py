@@ -11,9 +11,8 @@ from nodes.model.errors import EngineFailure, Unavailable
 from nodes.model.solana import Pubkey
 from nodes.solana.confirming import WAKEUPS_MAX, Commitment, Confirmer, Job
 from nodes.solana.keypairs import base58, key_from_base58
-from nodes.solana.ports import SolanaRpc
+from nodes.solana.ports import ACCOUNTS_PER_CALL, SolanaRpc
 
-ACCOUNTS_PER_CALL = 100
 FAILURES_MAX = 3
 
 

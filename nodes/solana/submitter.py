@@ -2,7 +2,8 @@
 
 A shell around `nodes.rules.posting_book`, which decides what is posted, repeated, given up and forgotten. Here bundles
 and transactions are journaled, signed and sent, and the chain is asked about what no block has shown. What stands in
-blocks is told by the reader (`on_block`, `on_finalized`, `on_rolled_back`): the submitter reads no blocks.
+blocks, and what of it counts, is told by the reader (`on_block`, `on_finalized`, `on_rolled_back`): the submitter reads
+no blocks. What a node says of a signature counts once it is final, and never as evidence that readers have a bundle.
 
 Names of crash points: solana.in_commit and solana.after_commit (the journal), solana.after_journal (transactions are
 durable, none is sent), solana.after_send, solana.after_tick_off (a confirmed block was taken in), solana.after_forget.
@@ -11,11 +12,10 @@ durable, none is sent), solana.after_send, solana.after_tick_off (a confirmed bl
 import asyncio
 import base64
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from solders.hash import Hash
 from solders.keypair import Keypair
 from solders.signature import Signature as SoldersSignature
@@ -28,9 +28,10 @@ from nodes.rules.posting import Layout
 from nodes.rules.posting_book import PostingBook
 from nodes.rules.posting_values import Accepted, Landing, Outgoing, PostingRules, Todo
 from nodes.solana.payers import Payers
-from nodes.solana.ports import SolanaRpc
+from nodes.solana.ports import STATUSES_PER_CALL, SolanaRpc
 from nodes.solana.posting_signer import PostingSigner
-from nodes.solana.program import Inbox, error_text
+from nodes.solana.program import Inbox
+from nodes.solana.signature_statuses import failure_text, is_known, statuses_of
 from nodes.solana.submit_journal import (
     Forget,
     JournaledSubmission,
@@ -42,8 +43,6 @@ from nodes.telemetry.clock import Clock, thread_cpu_ns
 from nodes.telemetry.crash import CrashPoint, no_crash
 from nodes.wire.bundles import bundle_from_bytes
 
-STATUSES_MAX = 256
-"""Signatures of one `getSignatureStatuses`."""
 AIRDROP_LAMPORTS = 100_000_000_000
 AIRDROP_PAUSE_NS = 5_000_000_000
 RETRY_FIRST_S = 0.1
@@ -55,6 +54,10 @@ _CONFIRMED = {"commitment": "confirmed"}
 # Nothing is simulated first and the node does not repeat: what is lost is sent again from here, paced.
 _SEND = {"encoding": "base64", "skipPreflight": True, "maxRetries": 0}
 
+_VOID = (
+    "there are bundles in blocks of Solana without effect, as somebody fills the blocks or the memory of chunks; they "
+    "are posted again, later each time"
+)
 _log = logging.getLogger(__name__)
 
 
@@ -131,6 +134,8 @@ class Submitter:
             recent=kept.recent,
         )
         self._book.tally.restore(kept.totals)
+        self._holds: Callable[[SubmissionHash], bool] = lambda submission: False
+        """Whether readers have this bundle from a final block; see `ask_reader`."""
         self._unsure = [transaction.signature for transaction in kept.transactions]
         """Sent before a restart; whether they stand in blocks that nobody will show again must be asked."""
         self._blockhash: _Blockhash | None = None
@@ -184,6 +189,8 @@ class Submitter:
         """Why bundles do not get on, and what helps; empty where they do."""
         book, fee = self._book, self._signer.fee_max_lamports
         said = [self._unreachable, self._doubt, self._payers.stall(book.in_flight_lamports(), fee_lamports=fee)]
+        if book.is_any_void:
+            said.append(_VOID)
         if self._refusal and book.unlanded:
             said.append(f"the Solana node does not take a transaction: {self._refusal}")
         if book.last_failure is not None:
@@ -218,9 +225,15 @@ class Submitter:
 
     # For the reader
 
-    def on_block(self, block: SolanaBlock) -> None:
-        """The next confirmed block, in order."""
-        if self._book.on_block(block, now_ns=self._clock.monotonic_ns()):
+    def ask_reader(self, holds: Callable[[SubmissionHash], bool]) -> None:
+        """`holds` says whether a final block brought this bundle with effect: evidence for what was read before a
+        restart, which `on_block` does not show again.
+        """
+        self._holds = holds
+
+    def on_block(self, block: SolanaBlock, taken: Collection[SubmissionHash]) -> None:
+        """The next confirmed block, in order, and the bundles that it brought with effect."""
+        if self._book.on_block(block, taken, now_ns=self._clock.monotonic_ns()):
             self._crash("solana.after_tick_off")
             self._wake.set()
 
@@ -297,6 +310,7 @@ class Submitter:
         if not budget:
             return False
         now_ns = self._clock.monotonic_ns()
+        self._book.leave_payers(self._payers.able(fee_lamports=self._signer.fee_max_lamports))
         todos = self._book.take(now_ns=now_ns, transactions_max=self._rules.batch_transactions)
         signed = self._sign(todos, self._blockhash, budget)
         self._cpu_ns += thread_cpu_ns() - began_ns
@@ -313,7 +327,8 @@ class Submitter:
     def _sign(self, todos: Sequence[Todo], blockhash: _Blockhash, budget: dict[Any, int]) -> list[Outgoing]:
         signed = []
         for todo in todos:
-            payer = self._payers.next(budget, fee_lamports=self._signer.fee_max_lamports)
+            only, fee = self._book.payer_of(todo), self._signer.fee_max_lamports
+            payer = self._payers.next(budget, fee_lamports=fee, only=only)
             if payer is None:
                 self._book.put_back(todo)
                 continue
@@ -348,7 +363,7 @@ class Submitter:
         except Unavailable as error:
             self._lost(error)
             return
-        refusals = [answer for answer in answers if isinstance(answer, RpcError) and not _is_known(answer)]
+        refusals = [answer for answer in answers if isinstance(answer, RpcError) and not is_known(answer)]
         self._refusal = str(refusals[0]) if refusals else ""
 
     # Looking after what is under way
@@ -393,8 +408,8 @@ class Submitter:
         """What can land no more is posted anew, but only where the chain, seen late enough, does not know it."""
         expired = [transaction.signature for transaction in self._book.expired()]
         await self._ask_for_failure()
-        for at in range(0, len(expired), STATUSES_MAX):
-            for signature, status in await self._statuses(expired[at : at + STATUSES_MAX]):
+        for at in range(0, len(expired), STATUSES_PER_CALL):
+            for signature, status in await self._statuses(expired[at : at + STATUSES_PER_CALL]):
                 if status is None:
                     self._book.give_up(signature)
                 else:
@@ -402,29 +417,27 @@ class Submitter:
         await self._ask_about_unsure()
 
     async def _ask_about_unsure(self) -> None:
-        """Where transactions of before a restart stand. "Unknown" counts once the node is not behind the reader."""
+        """Where transactions of before a restart stand. "Unknown" counts once the node is not behind the reader: then
+        they stand in no block that was shown before, and are sent again.
+        """
         unsure: list[Signature] = []
-        for at in range(0, len(self._unsure), STATUSES_MAX):
-            asked = self._unsure[at : at + STATUSES_MAX]
+        for at in range(0, len(self._unsure), STATUSES_PER_CALL):
+            asked = self._unsure[at : at + STATUSES_PER_CALL]
             answers = await self._statuses(asked)
             for signature, status in answers:
                 if status is not None:
                     self._take_status(signature, status)
-                if self._book.confirmed[0]:
-                    self._book.made_sure(signature)
-            if not answers or not self._book.confirmed[0]:
+                is_known = status is not None or not self._book.confirmed[0]
+                if is_known and self._book.is_unlanded(signature):
+                    unsure.append(signature)
+            if not answers:
                 unsure += asked
         self._unsure = unsure
 
     async def _statuses(self, signatures: Sequence[Signature]) -> list[tuple[Signature, Any]]:
         """Status of each, None where the chain knows none; nothing where the node is behind what the reader saw."""
-        needed_slot, _ = self._book.confirmed
-        names = [str(SoldersSignature.from_bytes(signature)) for signature in signatures]
         try:
-            answer = await self._rpc.call("getSignatureStatuses", [names, {"searchTransactionHistory": True}])
-            if int(answer["context"]["slot"]) < needed_slot:
-                return []
-            statuses = list(zip(signatures, answer["value"], strict=True))
+            statuses = await statuses_of(self._rpc, signatures, needed_slot=self._book.confirmed[0])
         except (RpcError, KeyError, TypeError, ValueError) as error:
             # Others go on: only these must wait, since nobody may sign anew what perhaps landed.
             self._doubt = f"whether transactions that expired have landed cannot be asked: {error}; ask another node"
@@ -433,13 +446,15 @@ class Submitter:
         return statuses
 
     def _take_status(self, signature: Signature, status: Mapping[str, Any]) -> None:
-        if status.get("confirmationStatus") not in {"confirmed", "finalized"}:
+        """Only what is final counts: a fork may take away the rest, and no reader would say so who had not read it."""
+        if status.get("confirmationStatus") != "finalized":
             return
+        now_ns, slot = self._clock.monotonic_ns(), int(status["slot"])
         if status.get("err") is not None:
-            self._book.fail(signature, now_ns=self._clock.monotonic_ns())
-            self._failure = (signature, _error_text(status["err"]))
-        else:
-            self._book.land(signature, Landing(int(status["slot"]), -1, self._book.confirmed[1]))
+            self._book.fail(signature, now_ns=now_ns)
+            self._failure = (signature, failure_text(status["err"]))
+        elif self._book.is_judged(signature, slot):
+            self._book.land(signature, Landing(slot, self._book.confirmed[1]), holds=self._holds, now_ns=now_ns)
 
     async def _ask_for_failure(self) -> None:
         """Why the last transaction failed: a block says only that it did."""
@@ -448,7 +463,7 @@ class Submitter:
             return
         for _, status in await self._statuses([signature]):
             if status is not None and status.get("err") is not None:
-                self._failure = (signature, _error_text(status["err"]))
+                self._failure = (signature, failure_text(status["err"]))
 
     async def _ask_for_lamports(self, now_ns: int) -> None:
         """On a chain where they are free."""
@@ -474,21 +489,6 @@ class Submitter:
                 _log.warning("solana submitter: %s", stall)
             if self._on_stall is not None:
                 self._on_stall(stall)
-
-
-def _is_known(answer: RpcError) -> bool:
-    """The node has the transaction already, which is as good."""
-    text = answer.message.lower()
-    return "already" in text and "processed" in text
-
-
-def _error_text(error: Any) -> str:
-    """A transaction's error; codes of the inbox program in words."""
-    try:
-        index, what = error["InstructionError"]
-        return f"instruction {index}: {error_text(int(what['Custom']))}"
-    except (TypeError, KeyError, ValueError):
-        return orjson.dumps(error).decode()
 
 
 async def _within(event: asyncio.Event, timeout_s: float | None) -> None:

@@ -47,4 +47,7 @@ def bundle_from_bytes(data: bytes) -> Bundle:
             )
     if plain and bundle.expiry:
         raise InvalidSubmission("a plain transaction has no row and so no expiry; submit it with expiry 0")
+    if plain and bundle.version:
+        # Its entry in a block has no version, so it would stand there as another submission than the one accepted.
+        raise InvalidSubmission("a plain transaction has no row and so no version; submit it with version 0")
     return bundle

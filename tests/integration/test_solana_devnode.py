@@ -113,7 +113,7 @@ async def test_it_stands_until_told_to_run_and_survives_a_kill(config: Path) -> 
 async def test_a_node_that_is_down_comes_back_and_its_chain_went_on(config: Path) -> None:
     async with running(config) as node:
         before = await node.call("devnode_run")
-        assert await node.call("devnode_down", {"forMs": 200})
+        assert await node.call("devnode_down", {"forMs": 1_000})
         status, _ = await node.post("getSlot")
         assert status == 503
         async with asyncio.timeout(DEADLINE_S):

@@ -68,6 +68,12 @@ async def test_answers_are_told_apart_by_their_ids() -> None:
         assert [request["method"] for request in bodies[0]] == ["one", "two", "three"]
 
 
+async def test_an_answer_with_an_odd_id_is_unavailable() -> None:
+    async with answering(lambda bodies: [{"id": [1], "result": 1} for _ in bodies]) as (rpc, _):
+        with pytest.raises(Unavailable, match="did not answer"):
+            await rpc.batch([("getSlot", []), ("getSlot", [])])
+
+
 async def test_an_error_stands_in_its_place() -> None:
     def answer(body: Any) -> Any:
         if isinstance(body, dict):
@@ -216,6 +222,46 @@ async def test_slots_go_on_after_the_connection_broke(monkeypatch: pytest.Monkey
             if {1_007, 2_007, 3_007} <= seen:
                 break
         assert {1_000, 2_000} & seen, "after each reconnection the slot is asked for"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"no JSON",
+        b"[1]",
+        b"7",
+        b'{"method": "slotNotification"}',
+        b'{"method": "slotNotification", "params": {"result": {"slot": "soon"}}}',
+        b'{"method": "slotNotification", "params": {"result": null}}',
+        b'{"id": 1, "error": {"code": "what", "message": 3}}',
+    ],
+)
+async def test_odd_messages_are_a_reason_to_connect_again(monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
+    monkeypatch.setattr(rpc_module, "POLL_S", 0.01)
+    monkeypatch.setattr(rpc_module, "RETRY_FIRST_S", 0.01)
+    connections = 0
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        nonlocal connections
+        if request.headers.get("Upgrade") is None:
+            body = orjson.loads(await request.read())
+            return web.Response(body=orjson.dumps({"id": body["id"], "result": "no slot"}))
+        connections += 1
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.receive()
+        if connections < 3:
+            await socket.send_str(said.decode())
+        else:
+            await socket.send_json({"method": "slotNotification", "params": {"result": {"slot": 77}}})
+        await socket.receive()
+        return socket
+
+    async with serving(handle) as url, HttpSolanaRpc(url) as rpc, asyncio.timeout(20):
+        slots = rpc.slots()
+        assert await anext(slots) == 77
+        await slots.aclose()
+    assert connections >= 3
 
 
 async def fail_inside(url: str) -> None:

@@ -210,7 +210,7 @@ async def test_more_rollups_are_added_to_what_is_there(rpc: InProcessRpc, tmp_pa
     more = [rollup_id_of(number) for number in range(1, 41)]
     after = await deploy(rpc, tmp_path / "table.json", rollup_ids=[*ROLLUPS, *more])
     assert after.program_id == before.program_id
-    assert after.origin_slot > before.origin_slot
+    assert after.origin_slot == before.origin_slot, "what was posted to the first ones counts"
     assert after.lookup_table is not None
     assert before.lookup_table is not None
     assert after.lookup_table.addresses[:4] == before.lookup_table.addresses
@@ -357,8 +357,8 @@ async def test_it_waits_for_slots_where_nobody_gives_it_a_tick(rpc: InProcessRpc
 
 
 async def test_a_chain_that_stands_still_is_given_up(rpc: InProcessRpc) -> None:
-    with pytest.raises(Unavailable, match=r"not deployed within 0\.05 s; it stopped at: creating the buffer"):
-        await deploy(rpc, tick=None, deadline_s=0.05)
+    with pytest.raises(Unavailable, match=r"not deployed within 1 s; it stopped at: creating the buffer"):
+        await deploy(rpc, tick=None, deadline_s=1)
     await deploy(rpc)
 
 

@@ -1,22 +1,20 @@
-"""The reader on a real chain in this process: restarts, forks, lags, lies, and nodes that do not answer."""
+"""The reader on a real chain in this process: restarts and forks."""
 
-import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nodes.model.bundle import Bundle
-from nodes.model.errors import InvalidBlock, InvalidInput, RpcError, Unavailable
+from nodes.model.errors import InvalidBlock, InvalidInput
 from nodes.model.solana import SolanaTiming
 from nodes.rules.payload import address_of
 from nodes.rules.solana_proof import decode_proof, is_proven_by
-from nodes.solana.reader import QUIET_S, Reader
+from nodes.solana.reader import Reader
 from nodes.solana.reader_chain import SNAPSHOT_BLOCKS
-from nodes.wire.bundles import bundle_to_bytes
-from tests.support.solana_chain import InProcessRpc
+from tests.support.solana_reader_nodes import ChangedRpc, advance, post, straight_hashes
 from tests.support.solana_reading import (
     READER_KEY,
     ROLLUPS,
@@ -26,57 +24,6 @@ from tests.support.solana_reading import (
     hash_of,
     read_all,
 )
-
-Change = Callable[[str, Sequence[Any], Any], Any]
-
-
-class ChangedRpc:
-    """A node whose answers a test changes: (method, params, answer) to the answer that is given."""
-
-    def __init__(self, rpc: InProcessRpc, change: Change | None = None) -> None:
-        self._rpc = rpc
-        self.change = change
-
-    async def call(self, method: str, params: Sequence[Any] = ()) -> Any:
-        (answer,) = await self.batch([(method, params)])
-        if isinstance(answer, RpcError):
-            raise answer
-        return answer
-
-    async def batch(self, requests: Sequence[tuple[str, Sequence[Any]]]) -> list[Any | RpcError]:
-        answers = await self._rpc.batch(requests)
-        if self.change is None:
-            return answers
-        return [self.change(method, params, answer) for (method, params), answer in zip(requests, answers)]
-
-    def slots(self) -> AsyncIterator[int]:
-        return self._rpc.slots()
-
-
-async def post(world: World, heard: Heard, bundles: Sequence[Bundle]) -> None:
-    """Hand bundles to the submitter, and let it send them."""
-    assert heard.submitter is not None
-    heard.submitter.accept([(hash_of(bundle), bundle, bundle_to_bytes(bundle)) for bundle in bundles])
-    await heard.submitter.step()
-
-
-async def advance(world: World, heard: Heard, reader: Reader, slots: int) -> None:
-    for _ in range(slots):
-        if heard.submitter is not None:
-            await heard.submitter.step()
-        await world.tick()
-        await read_all(reader)
-
-
-async def straight_hashes(world: World) -> list[bytes]:
-    """What a reader gives that nothing happened to."""
-    heard = Heard()
-    await read_all(world.reader(heard, store=world.store("straight")))
-    return heard.hashes
-
-
-def refusal(code: int, message: str = "no") -> RpcError:
-    return RpcError(method="getBlock", code=code, message=message)
 
 
 async def test_heights_carry_proofs_and_become_final(tmp_path: Path) -> None:
@@ -282,184 +229,4 @@ async def test_a_fork_below_confirmed_takes_it_back_to_the_last_final_height(
     assert heard.hashes == await straight_hashes(world)
     assert [stored.ref.hash for stored in reader._store.last_blocks(1_000)] == heard.hashes
     assert heard.submitter.pending_bundles == 0
-    world.close()
-
-
-async def test_a_node_that_lags_moves_nothing_back(tmp_path: Path) -> None:
-    world = await World.open(tmp_path)
-    heard = Heard()
-    reader = world.reader(heard)
-    await advance(world, heard, reader, 40)
-    told = heard.head
-    world.chain.lag(15, 8)
-    await advance(world, heard, reader, 7)
-    assert heard.head == told
-    await advance(world, heard, reader, 20)
-    assert heard.stalls == []
-    assert heard.head.height == told.height + 27
-    assert heard.hashes == await straight_hashes(world)
-    world.close()
-
-
-async def test_a_node_without_a_block_that_it_lists_is_waited_for(tmp_path: Path) -> None:
-    world = await World.open(tmp_path)
-    heard = Heard()
-    rpc = ChangedRpc(world.rpc)
-    reader = world.reader(heard, rpc=rpc)
-    await advance(world, heard, reader, 5)
-    for answer in (refusal(-32004), refusal(-32007), refusal(-32009), None):
-        told = heard.head.height
-        rpc.change = lambda method, params, given, answer=answer: answer if method == "getBlock" else given
-        await advance(world, heard, reader, 3)
-        assert heard.head.height == told
-        rpc.change = None
-        await advance(world, heard, reader, 1)
-        assert heard.head.height == told + 4
-    assert heard.stalls == []
-    rpc.change = lambda method, params, given: refusal(-32004) if method == "getBlock" else given
-    for _ in range(int(QUIET_S / 0.4) + 1):
-        await advance(world, heard, reader, 1)
-    assert "lists a block" in heard.stalls[-1]
-    rpc.change = lambda method, params, given: refusal(-32015, "Transaction version (1) is not supported")
-    await reader.step()
-    assert "Transaction version (1)" in heard.stalls[-1]
-    rpc.change = None
-    await advance(world, heard, reader, 1)
-    assert heard.stalls[-1] == ""
-    world.close()
-
-
-async def test_a_block_that_is_left_out_of_the_list_is_a_gap_and_no_fork(tmp_path: Path) -> None:
-    world = await World.open(tmp_path)
-    heard = Heard()
-    rpc = ChangedRpc(world.rpc)
-    reader = world.reader(heard, rpc=rpc)
-    await advance(world, heard, reader, 5)
-    told = heard.head
-    gone = reader.last.slot + 1
-    rpc.change = lambda method, params, given: (
-        [slot for slot in given if slot != gone] if method == "getBlocksWithLimit" else given
-    )
-    await advance(world, heard, reader, 30)
-    assert heard.head == told
-    assert heard.roll_backs == []
-    assert "left out a block" in heard.stalls[-1]
-    rpc.change = None
-    await advance(world, heard, reader, 1)
-    assert heard.hashes == await straight_hashes(world)
-    world.close()
-
-
-async def test_a_block_that_contradicts_what_the_same_node_said_is_no_fork(tmp_path: Path) -> None:
-    world = await World.open(tmp_path)
-    heard = Heard()
-    rpc = ChangedRpc(world.rpc)
-    reader = world.reader(heard, rpc=rpc)
-    await advance(world, heard, reader, 40)
-    told = heard.head
-
-    def lie(method: str, params: Sequence[Any], given: Any) -> Any:
-        if method == "getBlock" and params[1]["transactionDetails"] == "full":
-            return {**given, "previousBlockhash": given["blockhash"]}
-        return given
-
-    rpc.change = lie
-    await advance(world, heard, reader, 30)
-    assert (heard.head, heard.roll_backs) == (told, [])
-    assert "contradicts itself" in heard.stalls[-1]
-    rpc.change = None
-    await advance(world, heard, reader, 1)
-    assert heard.stalls[-1] == ""
-    world.close()
-
-
-async def test_a_posting_that_a_node_hides_ends_it_with_evidence(tmp_path: Path) -> None:
-    world = await World.open(tmp_path)
-    heard = Heard()
-    heard.submitter = world.submitter()
-    rpc = ChangedRpc(world.rpc)
-    reader = world.reader(heard, rpc=rpc)
-    await advance(world, heard, reader, 35)
-    final = heard.final_height
-
-    def hide(method: str, params: Sequence[Any], given: Any) -> Any:
-        if method == "getBlock" and isinstance(given, dict) and given.get("transactions"):
-            return {**given, "transactions": given["transactions"][1:]}
-        return given
-
-    rpc.change = hide
-    await post(world, heard, [bundle_of(1)])
-    await advance(world, heard, reader, 4)
-    rpc.change = None
-    assert heard.order == []
-    hidden = heard.head.height
-    await advance(world, heard, reader, 60)
-    assert "contradicts what was read" in heard.stalls[-1]
-    assert "sequence 1" in heard.stalls[-1]
-    assert "sequence 0" in heard.stalls[-1]
-    assert final < heard.final_height < hidden, "what was right became final, nothing of what was wrong"
-    assert heard.order == []
-    assert not await reader.step()
-    world.close()
-
-
-async def test_a_final_block_that_changes_ends_it_with_evidence(tmp_path: Path) -> None:
-    timing = SolanaTiming(confirm_slots=2, finalize_slots=2)
-    world = await World.open(tmp_path, timing=timing)
-    heard = Heard()
-    rpc = ChangedRpc(world.rpc)
-    reader = world.reader(heard, rpc=rpc)
-    await advance(world, heard, reader, 5)
-    told = heard.head
-
-    def rewrite(method: str, params: Sequence[Any], given: Any) -> Any:
-        if method == "getBlock" and isinstance(given, dict):
-            return {**given, "blockhash": "1" * 31 + "2", "previousBlockhash": "1" * 31 + "3"}
-        return given
-
-    rpc.change = rewrite
-    await advance(world, heard, reader, 3)
-    assert heard.head == told
-    assert "contradicts a block that was final" in heard.stalls[-1]
-    world.close()
-
-
-async def test_a_node_that_does_not_answer_is_said_and_waited_for(tmp_path: Path) -> None:
-    world = await World.open(tmp_path)
-    heard = Heard()
-    rpc = ChangedRpc(world.rpc)
-    reader = world.reader(heard, rpc=rpc)
-
-    def away(method: str, params: Sequence[Any], given: Any) -> Any:
-        raise Unavailable("the Solana node is away")
-
-    await advance(world, heard, reader, 3)
-    rpc.change = away
-    await advance(world, heard, reader, 20)
-    assert heard.stalls == ["the Solana node is away"], "said once"
-    rpc.change = lambda method, params, given: {"nonsense": 1} if method == "getBlock" else given
-    await advance(world, heard, reader, 1)
-    assert "makes no sense" in heard.stalls[-1]
-    rpc.change = None
-    await advance(world, heard, reader, 1)
-    assert heard.stalls[-1] == ""
-    assert heard.hashes == await straight_hashes(world)
-    world.close()
-
-
-async def test_it_runs_on_wake_ups_until_it_is_stopped(tmp_path: Path) -> None:
-    world = await World.open(tmp_path)
-    heard = Heard()
-    reader = world.reader(heard)
-    reader._poll_s = 60.0  # only a wake-up can bring it on
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-        running = group.create_task(reader.run())
-        for _ in range(5):
-            told = len(heard.heights)
-            await world.tick()
-            while len(heard.heights) == told:
-                await heard.wait_told()
-        reader.stop()
-        await running
-    assert len(heard.heights) >= 5
     world.close()

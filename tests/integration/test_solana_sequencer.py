@@ -1,20 +1,27 @@
 """What the Solana backend promises beyond the contract of every backend: troubles of its chain, and its options."""
 
 import asyncio
+import base64
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from solders.hash import Hash
 
 from nodes.model.bundle import Bundle
 from nodes.model.errors import InvalidInput, InvalidScenario
 from nodes.model.faults import Fork, KillEngine, SolanaTrouble, Trouble
 from nodes.rules import sequenced_block as blocks
 from nodes.rules.hashes import sha256
+from nodes.rules.inbox import encode_entry, post
 from nodes.rules.solana_proof import decode_proof
 from nodes.sequencer import solana
 from nodes.sequencer.backend import SequencerNode
+from nodes.sequencer.solana_node import SolanaSequencer
+from nodes.solana.keypairs import key_of
+from nodes.solana.program import posting_call
+from nodes.solana.transactions import build
 from nodes.telemetry.clock import SystemClock
 from nodes.telemetry.events import BlockReorged
 from nodes.telemetry.tracer import MemoryTracer
@@ -109,6 +116,31 @@ async def test_a_fork_below_confirmed_takes_soft_heights_back_and_their_bundles_
     assert reorgs[0].to_height < soft
 
 
+async def test_a_bundle_that_only_a_stranger_posted_is_kept_before_it_is_acknowledged(tmp_path: Path) -> None:
+    node = make(tmp_path, block_interval_ms=50, finalize_slots=80)
+    (made,) = bundles = [pair(1)]
+    async with serving(node) as client:
+        assert isinstance(node, SolanaSequencer)
+        assert node._session is not None
+        inbox, payer = node._session.inbox, node._session.payers[0]
+        rollups = [leg.rollup_id for leg in made.legs]
+        data = post([encode_entry(made, {rollup_id: slot for slot, rollup_id in enumerate(rollups)})])
+        latest = await node._session.rpc.call("getLatestBlockhash", [{"commitment": "confirmed"}])
+        blockhash = bytes(Hash.from_string(latest["value"]["blockhash"]))
+        copied = build(payer, [posting_call(key_of(payer), inbox, rollups, data)], blockhash=blockhash)
+        text = base64.b64encode(copied.raw).decode()
+        await node._session.rpc.call("sendTransaction", [text, {"encoding": "base64", "skipPreflight": True}])
+        soft = await sequenced_height(client, RA, made.legs[0].payload)
+        assert (await client.status()).firm_height < soft
+        (ticket,) = await submit(client, made)
+        assert ticket.accepted
+        assert not ticket.duplicate, "nobody here had it: it is kept now"
+        (ticket,) = await submit(client, made)
+        assert ticket.duplicate
+        await node.inject(trouble(Trouble.FORK_AND_LOSE, 12))
+        await check_each_once(node, client, bundles)
+
+
 async def test_memos_carry_the_same_order_without_a_program(tmp_path: Path) -> None:
     node = make(tmp_path, inbox="memo")
     bundles = [pair(nonce) for nonce in range(12)]
@@ -162,7 +194,7 @@ async def test_a_second_reader_of_the_chain_gets_the_same_heights(tmp_path: Path
         await submit(client, *bundles)
         height = await firm_height(client, RA, await sequenced_height(client, RA, bundles[-1].legs[0].payload))
         first = [sha256(block.header) for block in await blocks_until(client, RA, height=height)]
-    for file in (tmp_path / "sequencer").glob("reader*"):
+    for file in (tmp_path / "sequencer").glob("solana_reader.db*"):
         file.unlink()
     async with serving(make(tmp_path)) as client:
         again = [sha256(block.header) for block in await blocks_until(client, RA, height=height)]

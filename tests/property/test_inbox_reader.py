@@ -1,11 +1,12 @@
 """Reading is a function of the chain: however it is handed over, interrupted, stored or rolled back."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodes.model.ids import Height, RollupId
+from nodes.model.ids import RollupId
 from nodes.model.solana import SolanaBlock
 from nodes.rules.inbox import EMPTY_STATE, changes_state, chunks_of, commit, encode_entry, roll
 from nodes.rules.inbox_reader import InboxReader, NewHeight, Snapshot
@@ -137,5 +138,6 @@ def test_what_is_read_keeps_its_bounds(shapes: list[tuple[list[Posted], int]], c
 
 def _stored(snapshot: Snapshot) -> Snapshot:
     """As a store gives it back, which keeps the memory of submissions beside the heights."""
-    sequenced = [(Height(height), hashes) for height, hashes in snapshot.sequenced]
-    return snapshot_from_bytes(snapshot_to_bytes(snapshot), sequenced=sequenced)
+    stored = snapshot_from_bytes(snapshot_to_bytes(snapshot))
+    kept = {one.height: one.hashes for one in snapshot.sequenced}
+    return replace(stored, sequenced=tuple([one._replace(hashes=kept[one.height]) for one in stored.sequenced]))

@@ -21,6 +21,7 @@ from nodes.model.ids import LegHash, RollupId, SubmissionHash, rollup_id_of
 from nodes.model.solana import Pubkey, Signature, Slot, SolanaBlock
 from nodes.rules import inbox as codec
 from nodes.rules.hashes import sha256
+from nodes.rules.inbox_pieces import CHUNK_BLOCKS_MAX
 from nodes.solana.program import MEMO_ID, Inbox, inbox_address
 from nodes.solana.transactions import LookupTable
 from nodes.wire.bundles import bundle_to_bytes
@@ -81,6 +82,10 @@ class Block:
     height: int
     blockhash: bytes
     transactions: list[Landed] = field(default_factory=list)
+    pieces: dict[tuple[str, bytes, int], tuple[bytes, int]] = field(default_factory=dict)
+    """By payer, digest and place, the chunks that stand here or before, with their block heights."""
+    bundles: list[Bundle] = field(default_factory=list)
+    """What it brings to readers, repetitions included."""
 
 
 class FakeSolana:
@@ -95,6 +100,11 @@ class FakeSolana:
         """Everything that `sendTransaction` got."""
         self.drops: Callable[[bytes], bool] = lambda raw: False
         self.fails: Callable[[bytes], bool] = lambda raw: False
+        self.voids: Callable[[Bundle], bool] = lambda bundle: False
+        """Which bundles have no effect though they stand in a block."""
+        self.chunk_blocks_max = CHUNK_BLOCKS_MAX
+        self.final_slot = 0
+        """Statuses of blocks up to this one say "finalized"."""
         self.is_down = False
         self.takes_any_blockhash = False
         self.has_history = True
@@ -117,8 +127,9 @@ class FakeSolana:
         slot = parent.slot + 1 + skip
         content = b"".join([transaction.signature for transaction in self.open])
         blockhash = sha256(parent.blockhash + slot.to_bytes(8, "little") + content + bytes([self._dropped_forks % 256]))
-        self.blocks.append(Block(slot, parent.height + 1, blockhash, self.open))
+        self.blocks.append(Block(slot, parent.height + 1, blockhash, self.open, dict(parent.pieces)))
         self.open = []
+        self._read(self.blocks[-1])
         return self.shown(self.blocks[-1])
 
     def shown(self, block: Block) -> SolanaBlock:
@@ -148,28 +159,42 @@ class FakeSolana:
 
     def entries(self) -> list[Bundle]:
         """Bundles in the order in which a reader takes them, repetitions included."""
-        found: list[Bundle] = []
-        chunks: dict[tuple[bytes, int], bytes] = {}
-        for block in self.blocks:
-            for transaction in block.transactions:
-                if transaction.failed:
+        return [bundle for block in self.blocks for bundle in block.bundles]
+
+    def taken(self, slot: int) -> frozenset[SubmissionHash]:
+        """What a reader says of the block of a slot."""
+        (block,) = [block for block in self.blocks if block.slot == slot]
+        return frozenset([offer_of(bundle)[0] for bundle in block.bundles])
+
+    def holds_finally(self, submission: SubmissionHash) -> bool:
+        """What a reader says of a bundle."""
+        return any(submission in self.taken(block.slot) for block in self.blocks if block.slot <= self.final_slot)
+
+    def _read(self, block: Block) -> None:
+        postings = []
+        for transaction in block.transactions:
+            if transaction.failed:
+                continue
+            data, rollups = self.instruction(transaction.raw)
+            decoded = codec.decode_instruction(data)
+            if isinstance(decoded, codec.Chunk):
+                block.pieces[transaction.payer, decoded.digest, decoded.place] = decoded.data, block.height
+            else:
+                assert decoded is not None, "the submitter posts nothing else"
+                postings.append((transaction.payer, decoded, rollups))
+        for payer, posting, rollups in postings:
+            entries = posting
+            if isinstance(posting, codec.Commit):
+                found = [block.pieces.get((payer, posting.digest, place)) for place in range(posting.chunks)]
+                pieces = [one[0] for one in found if one and one[1] + self.chunk_blocks_max >= block.height]
+                if len(pieces) < posting.chunks:
                     continue
-                data, rollups = self.instruction(transaction.raw)
-                decoded = codec.decode_instruction(data)
-                if isinstance(decoded, codec.Chunk):
-                    chunks[decoded.digest, decoded.place] = decoded.data
-                    continue
-                if isinstance(decoded, codec.Commit):
-                    pieces = [chunks.get((decoded.digest, place)) for place in range(decoded.chunks)]
-                    if None in pieces:
-                        continue
-                    decoded = b"".join([piece for piece in pieces if piece is not None])
-                    assert sha256(decoded) == data[2:34]
-                assert isinstance(decoded, bytes), "the submitter posts nothing else"
-                bundles = codec.decode_entries(decoded, rollups)
-                assert bundles is not None, "the submitter posts no nonsense"
-                found += bundles
-        return found
+                entries = b"".join(pieces)
+                assert sha256(entries) == posting.digest
+            assert isinstance(entries, bytes)
+            bundles = codec.decode_entries(entries, rollups)
+            assert bundles is not None, "the submitter posts no nonsense"
+            block.bundles += [bundle for bundle in bundles if not self.voids(bundle)]
 
     def instruction(self, raw: bytes) -> tuple[bytes, list[RollupId | None]]:
         message = VersionedTransaction.from_bytes(raw).message
@@ -228,7 +253,7 @@ class FakeSolana:
             if block.slot <= tip
             for transaction in block.transactions
         }
-        return {"context": {"slot": tip}, "value": [_status(where.get(name)) for name in names]}
+        return {"context": {"slot": tip}, "value": [self._status(where.get(name)) for name in names]}
 
     def _do_sendTransaction(self, text: str, options: dict[str, object]) -> Any:  # noqa: N802
         assert options["skipPreflight"] is True
@@ -251,9 +276,9 @@ class FakeSolana:
             self.open.append(Landed(raw, name, payer, failed=self.fails(raw)))
         return str(transaction.signatures[0])
 
-
-def _status(where: tuple[int, bool] | None) -> Any:
-    if where is None:
-        return None
-    error = {"InstructionError": [2, {"Custom": 107}]} if where[1] else None
-    return {"slot": where[0], "confirmations": 1, "err": error, "confirmationStatus": "confirmed"}
+    def _status(self, where: tuple[int, bool] | None) -> Any:
+        if where is None:
+            return None
+        error = {"InstructionError": [2, {"Custom": 107}]} if where[1] else None
+        level = "finalized" if where[0] <= self.final_slot else "confirmed"
+        return {"slot": where[0], "confirmations": 1, "err": error, "confirmationStatus": level}

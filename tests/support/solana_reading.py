@@ -97,11 +97,11 @@ class Heard:
         """Of the heights that stand."""
         return [height.block.header_hash for height in self.heights]
 
-    def block(self, block: SolanaBlock) -> None:
+    def block(self, block: SolanaBlock, taken: frozenset[SubmissionHash]) -> None:
         self.blocks.append(block)
         self._told.set()
         if self.submitter is not None:
-            self.submitter.on_block(block)
+            self.submitter.on_block(block, taken)
 
     def heights_(self, heights: Sequence[SealedHeight]) -> None:
         for height in heights:

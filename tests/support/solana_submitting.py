@@ -48,6 +48,7 @@ class World:
             on_stall=self.stalls.append,
             **self.options,
         )
+        self.submitter.ask_reader(self.chain.holds_finally)
 
     def restart(self, crash: CrashPoint = no_crash) -> None:
         self.journal.close()
@@ -63,13 +64,25 @@ class World:
         """So many slots pass, each with a turn of the submitter before its block."""
         for _ in range(slots):
             await self.submitter.step()
-            block = self.chain.block()
+            self.chain.block()
             if shown:
-                self.submitter.on_block(block)
+                self.show()
             self.clock.advance(ns=SLOT_NS)
+
+    def show(self, at: int = -1) -> None:
+        """The reader tells of a block, by default of the newest."""
+        block = self.chain.blocks[at]
+        self.submitter.on_block(self.chain.shown(block), self.chain.taken(block.slot))
+
+    async def settle(self, slots: int) -> None:
+        """So many slots pass, each of them final at once."""
+        for _ in range(slots):
+            await self.turn()
+            self.finalize()
 
     def finalize(self) -> None:
         tip = self.chain.blocks[-1]
+        self.chain.final_slot = tip.slot
         self.submitter.on_finalized(tip.slot, tip.height)
 
 

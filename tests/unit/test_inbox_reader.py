@@ -7,10 +7,11 @@ import pytest
 from nodes.model.errors import InvalidBlock
 from nodes.model.ids import NOTICE_ROLLUP_ID, ZERO_HASH, rollup_id_of
 from nodes.model.solana import Pubkey, SolanaBlock
-from nodes.rules import inbox_reader
+from nodes.rules import inbox_pieces, inbox_reader
 from nodes.rules.hashes import sha256
 from nodes.rules.inbox import EMPTY_STATE, chunks_of, commit, encode_entry, encode_memo, init, post, roll
-from nodes.rules.inbox_reader import CHUNK_BLOCKS_MAX, InboxReader, Link, Void
+from nodes.rules.inbox_pieces import CHUNK_BLOCKS_MAX
+from nodes.rules.inbox_reader import DEDUP_BLOCKS, MAX_BLOCK_HEIGHTS, InboxReader, Link, Void
 from nodes.rules.lazy import placed_bytes
 from nodes.rules.sequenced_block import genesis_ref, place
 from nodes.rules.solana_proof import inbox_root
@@ -92,7 +93,8 @@ def test_a_skipped_slot_is_no_gap() -> None:
     assert rule.link_of(blocks.next(skipped=50)) is Link.NEXT
 
 
-def test_a_bundle_posted_again_is_void_until_it_is_old() -> None:
+def test_a_bundle_posted_again_is_void_until_it_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox_reader, "DEDUP_BLOCKS", 1)
     blocks, rule = Blocks(), reader(dedup_heights=3)
     heights = rule.read(blocks.next(posted(bundle(1), bundle(1)), posted(bundle(1))))
     assert order_of(heights) == [name_of(bundle(1))]
@@ -184,20 +186,96 @@ def test_a_commit_may_stand_before_its_chunks_in_the_same_block_but_not_in_an_ea
     assert order_of(rule.read(blocks.next(large.commit))) == [name_of(large.bundle)], "the chunks are still there"
 
 
-def test_the_first_chunk_of_a_place_counts_and_a_forged_one_spoils_a_commit_once() -> None:
+def of_stranger(block: SolanaBlock) -> SolanaBlock:
+    """The block, paid for by somebody else."""
+    stranger = Pubkey(sha256(b"stranger"))
+    changed = [item._replace(accounts=(stranger, *item.accounts[1:])) for item in block.instructions]
+    return replace(block, instructions=tuple(changed))
+
+
+def test_strangers_neither_fill_places_nor_release_nor_spoil() -> None:
     blocks, rule, large = Blocks(), reader(), Large()
-    digest = sha256(large.entry)
+    forged = (large.chunks[0][0][:36] + b"forged", ())
+    short = (commit(large.entry, chunks=1), (A, B))
+    rule.read(of_stranger(blocks.next(forged)))
+    rule.read(blocks.next(*large.chunks[1:]))
+    rule.read(of_stranger(blocks.next(*large.chunks, forged, short)))
+    assert order_of(rule.read(of_stranger(blocks.next(large.commit)))) == [], "the stranger's own are spoiled"
+    assert order_of(rule.read(blocks.next(large.commit))) == [], "a chunk of a stranger is none of ours"
+    rule.read(blocks.next(large.chunks[0]))
+    rule.read(of_stranger(blocks.next(short, large.commit)))
+    assert order_of(rule.read(blocks.next(large.commit))) == [name_of(large.bundle)]
+
+
+def test_the_newest_chunk_of_a_place_counts() -> None:
+    blocks, rule, large = Blocks(), reader(), Large()
     forged = (large.chunks[0][0][:36] + b"forged", ())
     rule.read(blocks.next(*large.chunks, forged))
-    assert order_of(rule.read(blocks.next(large.commit))) == [name_of(large.bundle)]
-    assert rule.voids == {Void.CHUNK_REPEATED: 1}
-    blocks, rule = Blocks(), reader()
-    rule.read(blocks.next(forged, *large.chunks))
     assert order_of(rule.read(blocks.next(large.commit))) == []
-    assert rule.voids == {Void.CHUNK_REPEATED: 1, Void.COMMIT_DIGEST: 1}
-    assert digest == large.chunks[0][0][2:34]
+    rule.read(blocks.next(large.chunks[0]))
+    assert order_of(rule.read(blocks.next(large.commit))) == [name_of(large.bundle)]
+    assert rule.voids == {Void.CHUNK_REPEATED: 2, Void.COMMIT_DIGEST: 1}
+
+
+def test_a_chunk_that_comes_again_is_new_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox_pieces, "CHUNK_BLOCKS_MAX", 20)
+    blocks, rule, large = Blocks(), reader(), Large()
     rule.read(blocks.next(*large.chunks))
-    assert order_of(rule.read(blocks.next(large.commit))) == [name_of(large.bundle)], "posted anew it counts"
+    for _ in range(15):
+        rule.read(blocks.next())
+    rule.read(blocks.next(*large.chunks))
+    for _ in range(15):
+        rule.read(blocks.next())
+    assert order_of(rule.read(blocks.next(large.commit))) == [name_of(large.bundle)]
+    assert rule.voids == {}
+
+
+def test_it_says_which_bundles_a_block_brought_with_effect() -> None:
+    blocks, rule, large = Blocks(), reader(), Large()
+    rule.read(blocks.next(posted(bundle(1)), (post([b"\x02nonsense"]), (A,)), large.commit))
+    assert rule.taken == {name_of(bundle(1))}
+    rule.read(blocks.next(*large.chunks, large.commit, posted(bundle(1))))
+    assert rule.taken == {name_of(bundle(1)), name_of(large.bundle)}, "a repetition is as good"
+    rule.read(blocks.next())
+    assert rule.taken == set()
+
+
+def notices(first: int, last: int) -> Posted:
+    """So many of them, all different."""
+    ones = [plain(number, rollup=NOTICE_ROLLUP_ID, size=8) for number in range(first, last)]
+    return posted(*ones, rollups=(NOTICE_ROLLUP_ID,))
+
+
+def test_notices_make_no_heights() -> None:
+    blocks, rule = Blocks(), reader(max_payloads={**dict.fromkeys(ROLLUP_IDS, 4_096), NOTICE_ROLLUP_ID: 64})
+    (height,) = rule.read(blocks.next(notices(0, 64), notices(64, 2_600), notices(0, 9), posted(bundle(1))))
+    assert len(height.submission_hashes) == 65
+    assert rule.voids == {Void.NOTICES_FULL: 2_536, Void.DUPLICATE: 9}
+    assert name_of(plain(64, rollup=NOTICE_ROLLUP_ID, size=8)) not in rule.taken
+    (height,) = rule.read(blocks.next(notices(64, 128)))
+    assert len(height.submission_hashes) == 64, "posted again they count"
+
+
+@pytest.mark.parametrize("bucket_ms", [0, 1_000])
+def test_a_block_gives_no_more_heights_than_its_bound(bucket_ms: int) -> None:
+    blocks, rule = Blocks(), reader(block_bytes_max=placed_bytes(bundle(0)), bucket_ms=bucket_ms)
+    heights = rule.read(blocks.next(*[posted(bundle(number)) for number in range(MAX_BLOCK_HEIGHTS + 4)]))
+    taken = rule.taken
+    heights += rule.read(blocks.next(skipped=10))[: MAX_BLOCK_HEIGHTS if bucket_ms else 0]
+    assert [len(height.submission_hashes) for height in heights] == [1] * MAX_BLOCK_HEIGHTS
+    assert rule.voids == {Void.BLOCK_FULL: 4}
+    assert taken == set(order_of(heights))
+
+
+def test_many_heights_do_not_end_the_memory_of_what_was_sequenced() -> None:
+    blocks, rule = Blocks(), reader(block_bytes_max=placed_bytes(bundle(0)), dedup_heights=20)
+    rule.read(blocks.next(posted(bundle(0))))
+    for at in range(DEDUP_BLOCKS - 2):
+        rule.read(blocks.next(*[posted(bundle(1_000 + 20 * at + number)) for number in range(3)]))
+    rule.restore(rule.snapshot())
+    assert order_of(rule.read(blocks.next(posted(bundle(0))))) == []
+    rule.read(blocks.next())
+    assert order_of(rule.read(blocks.next(posted(bundle(0))))) == [name_of(bundle(0))]
 
 
 def test_a_commit_on_other_accounts_takes_nothing() -> None:
@@ -227,7 +305,7 @@ def test_chunks_are_forgotten_by_block_height(*, is_late: bool) -> None:
 
 
 def test_chunks_are_bounded_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox_reader, "CHUNK_BYTES_MAX", 12_000)
+    monkeypatch.setattr(inbox_pieces, "CHUNK_BYTES_MAX", 12_000)
     first, second = Large(1, size=3_000), Large(2, size=3_000)
     blocks, rule = Blocks(), reader()
     rule.read(blocks.next(*first.chunks, *second.chunks))

@@ -40,7 +40,7 @@ def test_slots_that_passed_while_the_node_was_busy_have_no_block(tmp_path: Path)
     node = Devnode(config_in(tmp_path), clock)
     first = node.call("devnode_run", {})
     clock.advance(ns=1_900 * MS)
-    node._tick_if_due(first + 1)
+    node._tick_if_due()
     assert node.chain.open_slot == first + 4
     assert node.chain.tip.slot == first
     node.close()
@@ -65,7 +65,7 @@ def test_a_restart_skips_the_slots_that_passed_and_goes_on(tmp_path: Path) -> No
     node.call("devnode_tick", {"slots": 8})
     first = node.call("devnode_run", {})
     clock.advance(ns=800 * MS)
-    node._tick_if_due(first + 1)
+    node._tick_if_due()
     tip, time_s = node.chain.tip, node.chain.time_of(node.chain.open_slot)
     node.close()
 
@@ -104,6 +104,20 @@ def test_a_restart_may_change_the_slot_time(tmp_path: Path) -> None:
     node.close()
     node = Devnode(config_in(tmp_path, slot_ms=50), clock)
     assert node.chain.time_ms_of(slot + 1) == time_ms + 50
+    node.close()
+
+
+def test_a_timer_that_fires_just_after_slots_were_moved_by_hand_moves_none(tmp_path: Path) -> None:
+    clock = ManualClock()
+    node = Devnode(config_in(tmp_path), clock)
+    first = node.call("devnode_run", {})
+    clock.advance(ns=400 * MS)  # the timer of the next slot is due, and the request comes first
+    node.call("devnode_tick", {"slots": 10})
+    node._tick_if_due()
+    assert node.chain.open_slot == first + 10
+    node.call("devnode_pause", {})
+    node._tick_if_due()
+    assert node.chain.open_slot == first + 10
     node.close()
 
 

@@ -104,6 +104,9 @@ async def test_what_landed_unseen_is_found_and_not_signed_anew(world: World) -> 
     await world.turn(shown=False)
     assert world.submitter.pending_bundles == 1
     await world.turn(160)
+    assert world.submitter.pending_bundles == 1, "that it is confirmed somewhere says nothing that lasts"
+    world.finalize()
+    await world.turn()
     assert world.submitter.pending_bundles == 0
     assert world.chain.entries() == [bundle_of(1)]
     assert world.submitter.costs["resigned"] == 0
@@ -236,9 +239,10 @@ async def test_chunks_survive_a_restart(world: World) -> None:
     await world.turn()
     count = len(world.chain.sent)
     world.restart()
-    await world.turn(2)
+    await world.settle(3)
     assert world.chain.entries() == [bundle_of(1, size=2_000)]
     assert len(set(world.chain.sent)) == count + 1, "only the commit is new"
+    assert len(payers_of(world)) == 1
 
 
 async def test_a_commit_whose_chunks_went_with_a_fork_is_posted_again(world: World) -> None:
@@ -262,26 +266,115 @@ async def test_a_commit_whose_chunks_went_with_a_fork_is_posted_again(world: Wor
     assert world.submitter.pending_bundles == 0
 
 
+def payers_of(world: World) -> set[str]:
+    """Who paid for chunks and commits."""
+    return {
+        transaction.payer
+        for block in world.chain.blocks
+        for transaction in block.transactions
+        if world.chain.instruction(transaction.raw)[0][0] in {CHUNK, COMMIT}
+    }
+
+
 async def test_chunks_that_are_too_old_are_posted_again(make: Callable[..., World]) -> None:
     world = make()
-    rules = replace(world.rules.posting_rules(), chunk_slots_max=20)
-    world.submitter._book._rules = rules
-    commit_bytes: list[bytes] = []
-
-    def drops(raw: bytes) -> bool:
-        """Commits are lost until the chunks are old."""
-        if world.chain.instruction(raw)[0][0] == COMMIT and len(world.chain.blocks) < 60:
-            commit_bytes.append(raw)
-            return True
-        return False
-
-    world.chain.drops = drops
-    await world.accept(bundle_of(1, size=2_000))
+    world.submitter._book._rules = replace(world.rules.posting_rules(), chunk_slots_max=20)
+    world.chain.chunk_blocks_max = 20
+    # Commits are lost until the chunks are old.
+    world.chain.drops = lambda raw: world.chain.instruction(raw)[0][0] == COMMIT and len(world.chain.blocks) < 60
+    large = bundle_of(1, size=2_000)
+    await world.accept(large)
     await world.turn(80)
-    assert commit_bytes
-    # Readers that count ages take the second one only.
-    assert world.chain.entries() == [bundle_of(1, size=2_000)] * 2
+    assert world.chain.entries() == [large]
     assert world.submitter.pending_bundles == 0
     assert world.submitter.costs["void_commits"] == 1
     chunks = [raw for raw in set(world.chain.sent) if world.chain.instruction(raw)[0][0] == CHUNK]
     assert len(chunks) == 2 * len({world.chain.instruction(raw)[0] for raw in chunks})
+
+
+async def test_one_payer_signs_for_all_of_a_large_bundle(world: World) -> None:
+    offered = bundles(3, size=2_500)
+    await world.accept(*offered)
+    await world.turn(3)
+    assert sorted(map(repr, world.chain.entries())) == sorted(map(repr, offered))
+    by_digest: dict[bytes, set[str]] = {}
+    for block in world.chain.blocks:
+        for transaction in block.transactions:
+            digest = world.chain.instruction(transaction.raw)[0][2:34]
+            by_digest.setdefault(digest, set()).add(transaction.payer)
+    assert [len(payers) for payers in by_digest.values()] == [1, 1, 1]
+
+
+async def test_another_payer_begins_again_where_the_first_one_cannot_pay(world: World) -> None:
+    large = bundle_of(1, size=2_500)
+    world.chain.drops = lambda raw: len(world.chain.sent) >= 3
+    await world.accept(large)
+    await world.turn()
+    (first,) = payers_of(world)
+    world.chain.balances[first] = 0
+    world.chain.drops = lambda raw: False
+    await world.turn(4)
+    assert world.chain.entries() == [large]
+    assert payers_of(world) != {first}
+    assert world.submitter.pending_bundles == 0
+    world.finalize()
+    await world.submitter.wait_durable()
+    assert not world.journal.load().transactions
+
+
+@pytest.mark.parametrize("size", [150, 2_500])
+async def test_a_bundle_that_is_void_in_its_block_is_posted_again_later_each_time(world: World, size: int) -> None:
+    victim, other = bundle_of(1, size=size), bundle_of(2)
+    world.chain.voids = lambda bundle: bundle == victim
+    await world.accept(victim, other)
+    await world.settle(4)
+    assert world.chain.entries() == [other]
+    assert world.submitter.pending_bundles == 1
+    assert "bundles in blocks of Solana without effect" in world.submitter.stall
+    sent = len(world.chain.sent)
+    await world.settle(40)
+    rounds = (len(world.chain.sent) - sent) / (1 if size == 150 else 7)
+    assert 1 <= rounds <= 5, "later and later"
+    assert len(world.journal.load().submissions) == 1
+    world.restart()
+    world.chain.voids = lambda bundle: False
+    await world.settle(120)
+    assert world.chain.entries() == [other, victim], "once, whatever the journal held of void transactions"
+    assert world.submitter.pending_bundles == 0
+    assert world.submitter.stall == ""
+    await world.submitter.wait_durable()
+    kept = world.journal.load()
+    assert not kept.submissions
+    assert not kept.transactions
+
+
+@pytest.mark.parametrize("size", [150, 2_500])
+async def test_a_status_of_a_branch_that_is_abandoned_is_no_landing(world: World, size: int) -> None:
+    """Killed after it landed, before the reader came there; then the confirmed branch is gone."""
+    bundle = bundle_of(1, size=size)
+    await world.accept(bundle)
+    await world.turn(3, shown=False)
+    landed_slot = world.chain.blocks[-1].slot
+    world.restart()
+    world.show(0)
+    await world.submitter.look_after()
+    assert world.submitter.pending_bundles == 1
+    world.chain.fork(1)
+    world.chain.block(skip=landed_slot)
+    world.show()
+    await world.settle(10)
+    assert world.chain.entries() == [bundle]
+    assert world.submitter.pending_bundles == 0
+
+
+async def test_what_was_void_before_a_restart_is_no_landing(world: World) -> None:
+    """The reader read the block, the process ended before the submitter knew; the block is not shown again."""
+    victim, other = bundle_of(1), bundle_of(2)
+    world.chain.voids = lambda bundle: bundle == victim
+    await world.accept(victim, other)
+    await world.turn(shown=False)
+    world.restart()
+    world.chain.voids = lambda bundle: False
+    await world.settle(6)
+    assert world.chain.entries() == [other, victim]
+    assert world.submitter.pending_bundles == 0

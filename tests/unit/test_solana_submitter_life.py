@@ -186,7 +186,7 @@ async def test_restart_at_every_crash_point(make: Callable[..., World], place: s
     for bundle in acknowledged:
         name = offer_of(bundle)[0]
         assert world.submitter.knows(name)
-    await world.turn(10)
+    await world.settle(10)
     entries = world.chain.entries()
     for bundle in acknowledged:
         assert entries.count(bundle) == 1
@@ -206,7 +206,8 @@ async def test_run_posts_by_itself_and_stops(make: Callable[..., World]) -> None
             while len(world.chain.entries()) < 10:
                 await asyncio.sleep(0)
                 if world.chain.open:
-                    world.submitter.on_block(world.chain.block())
+                    world.chain.block()
+                    world.show()
         world.submitter.stop()
         await running
     assert world.chain.entries() == bundles(10)
@@ -226,7 +227,8 @@ async def test_run_goes_on_when_the_node_is_back(make: Callable[..., World]) -> 
         while not world.chain.entries():
             await asyncio.sleep(0)
             if world.chain.open:
-                world.submitter.on_block(world.chain.block())
+                world.chain.block()
+                world.show()
         world.submitter.stop()
         await running
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nodes.model.errors import InvalidInput, TestbedError
 from nodes.model.json_form import from_json
-from nodes.solana.devnode.config import DevnodeConfig
+from nodes.solana.devnode.config import INPUT_STATUS, DevnodeConfig
 from nodes.solana.devnode.process import Devnode
 from nodes.telemetry.clock import SystemClock
 
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
     """Run one dev node from its config file; the exit status of the process."""
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m nodes.solana.devnode CONFIG.json\n")
-        return 2
+        return INPUT_STATUS
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
     # Executed transactions are many and in no cycles; a collection walks all of them and finds nothing.
     gc.freeze()
@@ -62,15 +62,18 @@ def main(arguments: list[str]) -> int:
         with asyncio.Runner(loop_factory=_new_event_loop) as runner:
             runner.run(_run(load_config(Path(arguments[0]))))
     except TestbedError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
+        return _told(error)
     except BaseExceptionGroup as broken:
         expected = broken.subgroup(TestbedError)
         if expected is None:
             raise
-        sys.stderr.write(f"error: {_first(expected)}\n")
-        return 1
+        return _told(_first(expected))
     return 0
+
+
+def _told(error: BaseException) -> int:
+    sys.stderr.write(f"error: {error}\n")
+    return INPUT_STATUS if isinstance(error, InvalidInput) else 1
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:

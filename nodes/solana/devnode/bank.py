@@ -26,6 +26,7 @@ from nodes.model.solana import PACKET_BYTES, SIGNATURE_FEE_LAMPORTS
 from nodes.solana.devnode.values import INVALID_PARAMS, Decoded, Rejected, ResolvedKeys
 
 V1_TRANSACTION_BYTES = 4_096
+"""SIMD-0385."""
 SLOTS_PER_EPOCH = 432_000
 _TRANSACTION_TYPE = "solana_transaction::versioned::VersionedTransaction"
 _LOOKUP_TABLE_PROGRAM = Pubkey.from_string("AddressLookupTab1e1111111111111111111111111")
@@ -172,7 +173,7 @@ class Bank:
         for key, is_writable in zip(accounts.keys, accounts.writable, strict=True):
             if is_writable and key not in undo:
                 before[key] = svm.get_account(key)
-        pre_balances = self._balances(accounts.keys)
+        pre_balances = self.balances(accounts.keys)
         has_tokens = not _TOKEN_PROGRAMS.isdisjoint(accounts.keys)
         tokens_before = self._token_accounts(accounts.keys) if has_tokens else ()
         try:
@@ -189,7 +190,7 @@ class Bank:
                 return Refused(error)
         undo.update(before)
         tokens_after = self._token_accounts(accounts.keys) if has_tokens else ()
-        return Landed(error, result, pre_balances, self._balances(accounts.keys), tokens_before, tokens_after)
+        return Landed(error, result, pre_balances, self.balances(accounts.keys), tokens_before, tokens_after)
 
     def simulate(self, decoded: Decoded, accounts: ResolvedKeys) -> Trial | Refused:
         """Execute without effect."""
@@ -247,9 +248,6 @@ class Bank:
 
     def balances(self, keys: tuple[Pubkey, ...]) -> tuple[int, ...]:
         """Lamports of each account; 0 where there is none."""
-        return self._balances(keys)
-
-    def _balances(self, keys: tuple[Pubkey, ...]) -> tuple[int, ...]:
         balance = self._svm.get_balance
         return tuple([balance(key) or 0 for key in keys])
 

@@ -6,6 +6,8 @@ from nodes.model.errors import InvalidInput
 from nodes.model.solana import SolanaTiming
 
 LAMPORTS_PER_SOL = 1_000_000_000
+INPUT_STATUS = 2
+"""Exit status of a process that was given what it cannot start with: starting it again changes nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,11 +127,11 @@ class Devnode(ChainAdmin):
                 async with asyncio.timeout(self._clock.seconds_until(next_slot)):
                     await self._clock_changed.wait()
             except TimeoutError:
-                self._tick_if_due(next_slot)
+                self._tick_if_due()
 
-    def _tick_if_due(self, next_slot: int) -> None:
-        due = self._clock.due_slot()
-        if due >= next_slot:  # a timer may fire a little early
+    def _tick_if_due(self) -> None:
+        # A timer may fire a little early, or just after slots were moved by hand, which started the clock anew.
+        if self._clock.is_running and (due := self._clock.due_slot()) > self.chain.open_slot:
             self.chain.tick_to(due)
 
     # -- start --------------------------------------------------------------------------------------------------------

@@ -9,11 +9,12 @@ from typing import Any
 
 from solders.pubkey import Pubkey
 
+from nodes.solana.devnode.bank import SLOTS_PER_EPOCH
 from nodes.solana.devnode.rpc.errors import NO_SNAPSHOT, RpcFault, invalid_params
 from nodes.solana.devnode.rpc.params import Config, Params, as_pubkey
 from nodes.solana.devnode.rpc.programs import COMPUTE_BUDGET, VOTE
 from nodes.solana.devnode.rpc.submission import SubmissionMethods
-from nodes.solana.devnode.rpc.view import API_VERSION, FEATURE_SET, SLOTS_PER_EPOCH, Handlers, Json, RpcView, Steps
+from nodes.solana.devnode.rpc.view import API_VERSION, FEATURE_SET, Handlers, Json, RpcView, Steps
 from nodes.solana.devnode.values import ExecutedTransaction, Level
 
 MAX_LEADERS = 5_000

@@ -11,6 +11,7 @@ from solders.pubkey import Pubkey
 
 from nodes.model.errors import InvalidInput
 from nodes.model.solana import PACKET_BYTES
+from nodes.solana.devnode.bank import V1_TRANSACTION_BYTES
 from nodes.solana.devnode.rpc import base58
 from nodes.solana.devnode.rpc.accounts import account_json
 from nodes.solana.devnode.rpc.errors import (
@@ -31,8 +32,6 @@ from nodes.solana.devnode.rpc.transactions import (
 from nodes.solana.devnode.rpc.view import Handlers, Json, RpcView
 from nodes.solana.devnode.values import Decoded, Level, Rejected, Simulation
 
-MAX_V1_BYTES = 4_096
-"""SIMD-0385; whether such a transaction is taken is for the chain to say."""
 MAX_BASE58_CHARACTERS = 1_683
 """Of PACKET_BYTES."""
 HEALTHY_SLOTS_BEHIND = 16
@@ -232,8 +231,8 @@ def transaction_bytes(text: str, encoding: Any) -> bytes:
 
 
 def _from_base64(text: str) -> bytes:
-    # The first byte tells whether it is a version 1 transaction, which may be larger.
-    limit = MAX_V1_BYTES if text[:1] in ("g", "h", "i", "j") else PACKET_BYTES
+    # The first byte tells whether it is a version 1 transaction, which may be larger; the chain says if it takes one.
+    limit = V1_TRANSACTION_BYTES if text[:1] in ("g", "h", "i", "j") else PACKET_BYTES
     letters = (limit + 2) // 3 * 4
     if len(text) > letters:
         raise _too_large("base64", len(text), f"{letters}/{limit}")

@@ -14,7 +14,6 @@ from nodes.solana.devnode.values import Level
 API_VERSION = "4.1.2"
 """Of Agave, whose answers these follow and whose runtime executes."""
 FEATURE_SET = 3_345_198_602
-SLOTS_PER_EPOCH = 432_000
 
 Json = dict[str, Any]
 Steps = Generator[None, None, Any]
