@@ -45,6 +45,8 @@ class Watch:
     reported: Callable[[Report], None]
     lost: Callable[[str], None]
     """The process ended, for this reason."""
+    given_up: Callable[[], None]
+    """It is not started again."""
 
 
 class DivergenceClient:
@@ -58,6 +60,7 @@ class DivergenceClient:
         self._stopping = asyncio.Event()
         self._wanted = asyncio.Event()
         self._beginnings: asyncio.Queue[str] = asyncio.Queue()
+        self._gave_up = False
 
     @property
     def pid(self) -> int:
@@ -68,6 +71,8 @@ class DivergenceClient:
         """Check this rollup from now on. The process is started with the first one."""
         self._watches[rollup] = watch
         self._wanted.set()
+        if self._gave_up:
+            watch.given_up()
         if self._process is not None:
             self._beginnings.put_nowait(rollup)
 
@@ -93,6 +98,9 @@ class DivergenceClient:
             for watch in self._watches.values():
                 watch.lost(reason)
         _log.error("the divergence process is not started again after %d times", MAX_STARTS)
+        self._gave_up = True
+        for watch in self._watches.values():
+            watch.given_up()
         await self._stopping.wait()
 
     def stop(self) -> None:

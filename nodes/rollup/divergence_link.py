@@ -3,12 +3,16 @@
 Hands every block that was built to the divergence process, keeps the account of what was checked, and does what the
 policy says when a difference is found: `alarm` says so, `halt` lets the node go no further, `exclude` hands in no
 reports from then on, so that the aggregation layer evicts the rollup while others go on (without verdicts there is
-nobody to evict it: it halts). It never waits for the process, and the node never waits for it.
+nobody to evict it: it halts). Both have nothing settled from the height of the difference on, and a file in the node's
+directory makes both survive a restart. It never waits for the process, and the node never waits for it.
 """
 
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from pathlib import Path
+
+import orjson
 
 from nodes.divergence.client import DivergenceClient, Watch
 from nodes.divergence.forms import ALL, SAMPLE, Counts, Opening, Report, Task
@@ -31,7 +35,12 @@ from nodes.telemetry.tracer import Tracer
 HISTORY_TRANSACTIONS = 50_000
 """Executed again after a restart at most, to come to the present state: a minute or two. Beyond, samples."""
 MAX_WAITING_BLOCKS = 4_096
-"""While the process starts."""
+"""While the process starts; the oldest are let go and counted."""
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+ENTRY_BYTES = 128
+"""What a transaction takes in memory beside its payload, roughly."""
+FOUND_FILE = "divergence-found.json"
+"""In the node's directory: what was found and is not cleared."""
 REMEMBERED_BLOCKS = 4_096
 MAX_FOUND = 64
 """Differences that are traced one by one; further ones are counted."""
@@ -47,8 +56,13 @@ class Unwatched:
 
     witness: Callable[[Execution, Height], None] | None = None
 
-    def open(self, index: ChainIndex, *, exclude: Callable[[], None] | None) -> None:
-        """The node has its index. `exclude` makes it silent; None where nobody would notice."""
+    def open(
+        self, index: ChainIndex, *, directory: Path, withhold_from: Callable[[Height], None], can_exclude: bool
+    ) -> None:
+        """The node has its index, and nothing is settled yet. `directory` is its own.
+
+        `withhold_from` makes it silent and has nothing settled from a height on. `can_exclude`: somebody would notice.
+        """
 
     def raise_if_halted(self) -> None:
         """Raises Halted from the moment on in which the node shall go no further."""
@@ -84,9 +98,14 @@ class DivergenceLink(Unwatched):
         self._tracer = tracer
         self._sampler = Sampler(config.sample_per_s)
         self._index: ChainIndex | None = None
-        self._exclude: Callable[[], None] | None = None
+        self._path = Path(FOUND_FILE)
+        self._withhold_from: Callable[[Height], None] = lambda height: None
+        self._can_exclude = False
         self._is_live = False
+        self._is_over = False
+        """No process will come any more."""
         self._waiting: deque[Task] = deque()
+        self._waiting_bytes = 0
         self._sent: OrderedDict[int, bytes] = OrderedDict()
         self._total = 0
         self._unsent = 0
@@ -102,11 +121,20 @@ class DivergenceLink(Unwatched):
 
     # For the node.
 
-    def open(self, index: ChainIndex, *, exclude: Callable[[], None] | None) -> None:
-        self._index, self._exclude = index, exclude
-        self._client.watch(
-            self._name, Watch(opening=self._opening, began=self._begin, reported=self._reported, lost=self._lost)
+    def open(
+        self, index: ChainIndex, *, directory: Path, withhold_from: Callable[[Height], None], can_exclude: bool
+    ) -> None:
+        self._index, self._withhold_from, self._can_exclude = index, withhold_from, can_exclude
+        self._path = directory / FOUND_FILE
+        self._take_up()
+        watch = Watch(
+            opening=self._opening,
+            began=self._begin,
+            reported=self._reported,
+            lost=self._lost,
+            given_up=self._given_up,
         )
+        self._client.watch(self._name, watch)
 
     def raise_if_halted(self) -> None:
         if self._halted:
@@ -154,12 +182,25 @@ class DivergenceLink(Unwatched):
         return tuple(header.hash for header in headers)
 
     def _hand_in(self, task: Task) -> None:
-        if not self._is_live:
-            if len(self._waiting) == MAX_WAITING_BLOCKS:
-                self._unsent += len(self._waiting.popleft().block.entries)
+        if self._is_over:
+            self._miss(task)
+            self._record()  # nothing else tells that it was missed
+        elif self._is_live:
+            if not self._client.send(task):
+                self._miss(task)
+        else:
             self._waiting.append(task)
-        elif not self._client.send(task):
-            self._unsent += len(task.chosen or task.block.entries)
+            self._waiting_bytes += _size_bytes(task)
+            while len(self._waiting) > MAX_WAITING_BLOCKS or self._waiting_bytes > MAX_WAITING_BYTES:
+                self._miss(self._next_waiting())
+
+    def _next_waiting(self) -> Task:
+        task = self._waiting.popleft()
+        self._waiting_bytes -= _size_bytes(task)
+        return task
+
+    def _miss(self, task: Task) -> None:
+        self._unsent += len(task.chosen or task.block.entries)
 
     def _remember(self, number: int, block_hash: bytes) -> None:
         self._sent.pop(number, None)
@@ -188,7 +229,7 @@ class DivergenceLink(Unwatched):
             await self._tell_history()
         self._is_live = True
         while self._waiting:
-            self._hand_in(self._waiting.popleft())
+            self._hand_in(self._next_waiting())
 
     async def _tell_history(self) -> None:
         index = self._opened()
@@ -246,9 +287,16 @@ class DivergenceLink(Unwatched):
         self._reason = f"the divergence process ended ({reason})"
         self._record()
 
+    def _given_up(self) -> None:
+        """The process ended once too often: what waits for it is missed, and so is all that comes."""
+        self._is_over = True
+        while self._waiting:
+            self._miss(self._next_waiting())
+        self._reason = joined(self._reason, "it is not started again, and nothing more is checked")
+        self._record()
+
     def _differs(self, found: Found) -> None:
         difference = found.difference
-        policy = self._config.policy
         if self._traced < MAX_FOUND:
             self._traced += 1
             self._tracer.record(
@@ -263,23 +311,52 @@ class DivergenceLink(Unwatched):
                     checker=difference.checker,
                     engine_footprint=found.engine_footprint,
                     checker_footprint=found.checker_footprint,
-                    policy=policy,
+                    policy=self._config.policy,
                 )
             )
         if self._found:
             return
         where = f"{hex_of(difference.address)} {difference.field}" if difference.address else difference.field
-        self._found = (
+        what = (
             f"state divergence at height {found.height}, block {found.number}, transaction {found.position} "
             f"{hex_of(found.tx_hash)}: {where} is {difference.engine} by the engine and {difference.checker} by the "
-            f"second EVM; policy {policy}"
+            "second EVM"
         )
+        if self._config.policy != "alarm":
+            self._keep(found.height, what)
+        self._act(Height(found.height), what)
+
+    def _act(self, height: Height, what: str) -> None:
+        """Do what the policy says of the first difference."""
+        policy = self._config.policy
+        self._found = f"{what}; policy {policy}"
+        if policy != "alarm":
+            self._found += f", also after a restart, until {self._path} is deleted while the node is stopped"
+            self._withhold_from(height)
+            self._halted = policy == "halt" or not self._can_exclude
         _log.error("%s: %s", self._name, self._found)
-        if policy == "exclude" and self._exclude is not None:
-            self._exclude()
-        elif policy != "alarm":
-            self._halted = True
-            self._tracer.record(ReaderStalled(height=found.height, reason=self._found, source=_SOURCE))
+        if self._halted:
+            self._tracer.record(ReaderStalled(height=height, reason=self._found, source=_SOURCE))
+
+    def _keep(self, height: int, what: str) -> None:
+        unfinished = self._path.with_suffix(".part")
+        try:
+            unfinished.write_bytes(orjson.dumps({"height": height, "found": what}))
+            unfinished.replace(self._path)
+        except OSError as error:
+            _log.error("%s: what was found is forgotten at a restart, %s cannot be written: %s",
+                       self._name, self._path, error)  # fmt: skip
+
+    def _take_up(self) -> None:
+        """What was found before this start, and not cleared, still counts."""
+        try:
+            kept = orjson.loads(self._path.read_bytes())
+            height, what = Height(int(kept["height"])), str(kept["found"])
+        except FileNotFoundError:
+            return
+        except (ValueError, KeyError, TypeError):
+            height, what = Height(0), "a state divergence that was found before; what is kept of it is damaged"
+        self._act(height, what)
 
     # Accounts.
 
@@ -326,6 +403,10 @@ def _block(execution: Execution, built: ExecutedBlock, height: Height, *, hashes
         ),
         block_hashes=hashes,
     )
+
+
+def _size_bytes(task: Task) -> int:
+    return sum(len(entry.payload) + ENTRY_BYTES for entry in task.block.entries)
 
 
 async def make_diverge(

@@ -136,7 +136,7 @@ class Executor:
                     await self.keep(done)
                     if self._observe is not None:
                         await self._observe(self, item, done)
-                    if self.is_checkpoint_due:
+                    if self.is_checkpoint_due(derivation):
                         await self.write_checkpoint(derivation)
                 case CommitmentRaised():
                     self._chain.raised(item.height, item.level)
@@ -220,18 +220,21 @@ class Executor:
         if done.block is not None:
             await self._cpu.metered("engine", self._reads.keep(self._engine, done.block, done.own))
 
-    @property
-    def is_checkpoint_due(self) -> bool:
-        """Enough changed, or enough time went by, since the last checkpoint."""
-        return self._changed_until_due <= 0 or self._heights_until_due <= 0
+    def is_checkpoint_due(self, derivation: Derivation) -> bool:
+        """Enough changed, or enough time went by, since the last checkpoint.
+
+        Not while the reader is so far ahead that derivation has forgotten what a replay from here needs.
+        """
+        is_due = self._changed_until_due <= 0 or self._heights_until_due <= 0
+        return is_due and derivation.rewindable_from <= self._tip.height
 
     async def write_checkpoint(self, derivation: Derivation) -> None:
         """Keep the state at the tip. Raises EngineFailure."""
         started_ns = self._clock.monotonic_ns()
         tip = self._tip
         state = await self._cpu.metered("checkpoint", self._engine.dump())
-        if derivation.height < tip.height:
-            return  # the reader went back meanwhile, and the bundles of the last heights are forgotten
+        if derivation.height < tip.height or derivation.rewindable_from > tip.height:
+            return  # the reader went back or far ahead meanwhile, and bundles that a replay needs are forgotten
         with self._cpu.measure("checkpoint"):
             checkpoint = Checkpoint(
                 ref=tip.place.ref,

@@ -42,6 +42,8 @@ DENSE_LOCATOR_ENTRIES = 16
 """Newest places named one by one; older ones at doubling distances."""
 MIN_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 2.0
+QUIET_ATTEMPTS = 8
+"""Failures in a row before a node that has no block yet warns: about nine seconds."""
 SILENCE_S = 30.0
 """A source that says nothing for so long is left for the next one: more than twice the longest block interval."""
 
@@ -159,7 +161,9 @@ class Follower:
                 await self._read(sequencer)
                 self._stall("the source ended its stream", name)
             except Unavailable as error:
-                self._stall(f"unavailable: {error}", name)
+                # A source that is still starting is nothing to warn of.
+                is_starting = self.height == 0 and failures < QUIET_ATTEMPTS
+                self._stall(f"unavailable: {error}", name, level=logging.INFO if is_starting else logging.WARNING)
             except UnknownName as error:
                 strangers += 1
                 if strangers >= len(self._sources):
@@ -178,9 +182,9 @@ class Follower:
         self._stall(str(error), source)
         self._tracer.record(ReaderStalled(height=self.height + 1, reason=str(error), source=source))
 
-    def _stall(self, reason: str, source: str) -> None:
+    def _stall(self, reason: str, source: str, *, level: int = logging.WARNING) -> None:
         self.stalled = f"height {self.height + 1}, source {source}: {reason}"
-        _log.warning("rollup reader waits at %s", self.stalled)
+        _log.log(level, "rollup reader waits at %s", self.stalled)
 
     async def _read(self, sequencer: Sequencer) -> None:
         async with closing(sequencer.follow(self.locator(), self._rollup_id)) as events:

@@ -1,12 +1,10 @@
 """A rollup node: puts follower, executor and engine together, and gets them going again after a loss.
 
 What other parts use is at the top of `RollupNode`: `index`, `pending`, `heads`, `subscribe_heads`, `request`, `logs`,
-`receipt` for the user's JSON-RPC; `status`, `follow_heads`, `block_hashes`, `bundle_fates`, `outcome_proofs` for other
-nodes.
+`receipt` for users' JSON-RPC; `status`, `follow_heads`, `block_hashes`, `bundle_fates`, `outcome_proofs` for nodes.
 
 Recovery has one path: start an engine at the newest usable checkpoint, follow the sequencer from there, execute again
-what was executed before, and compare every hash with the journal. It serves a lost engine, a restart of the process,
-and a rewind beyond the engine's window alike.
+what was executed before, and compare every hash with the journal: engine lost, process restarted, or rewound too far.
 """
 
 import asyncio
@@ -335,10 +333,10 @@ class RollupNode:
         raise Stopped
 
     def _between_heights(self) -> None:
-        self._watch.raise_if_halted()
-        self._requested.raise_it()
         if not self._opened().recovering:
             self._ready.set()
+            self._watch.raise_if_halted()  # what was executed before is executed again, so that it can be served
+        self._requested.raise_it()
 
     # Going back.
 
@@ -353,6 +351,7 @@ class RollupNode:
         done = self._requested.ask(Rewound(place, comes_again=True, from_checkpoint=False))
         if not self._queue.full():
             self._queue.put_nowait(Wake())
+        self._news.set()  # a full queue may wait for verdicts
         await done
 
     async def _go_back(self, over: Rewound, started_ns: int) -> None:
@@ -390,6 +389,8 @@ class RollupNode:
             self._journal.insert_genesis(await genesis_block(self._engine))
         self._index = ChainIndex(self._journal, history_blocks=self.config.history_blocks)
         settling = self._settling
+        withhold, has_verdicts = settling.withhold_from, settling.has_verdicts
+        self._watch.open(self._index, directory=self._directory, withhold_from=withhold, can_exclude=has_verdicts)
         settling.open(self._directory / "verdicts.sqlite", identity=identity)
         self._reads = EngineReads(self._journal, self._index, self._current_engine)
         self._chain = Chain(
@@ -402,12 +403,11 @@ class RollupNode:
             clock=self._clock,
             tracer=self._tracer,
             crash=self._crash,
-            has_verdicts=settling.has_verdicts,
+            has_verdicts=has_verdicts,
             is_settled=settling.is_settled,
             resolved=settling.resolved,
             settled=settling.settled,
         )
-        self._watch.open(self._index, exclude=(lambda: settling.silence(True)) if settling.has_verdicts else None)
 
     async def _restore(self, *, limit: Height | None, started_ns: int, until: Height | None = None) -> None:
         """An engine at the newest usable checkpoint up to `limit`, and derivation with it."""

@@ -1,4 +1,4 @@
-"""Makes the report of one executed height, and the fates of its legs. Pure.
+"""Makes the report of one executed height, its event once it is resolved, and the fates of its legs. Pure.
 
 It does not know who asks for the report, nor how logs were read.
 """
@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from nodes.model.agglayer import NetworkId
 from nodes.model.bridge_activity import BridgeActivity
 from nodes.model.bundle import Trailer
-from nodes.model.execution import Derived, LegOutcome, Status, Transaction
+from nodes.model.execution import AbortReason, Derived, LegOutcome, Status, Transaction
 from nodes.model.ids import Address, BundleHash, hex_of
-from nodes.model.verdict import AbortSet, FailureKind, LegExit, LegFailure, LegMint, Report
+from nodes.model.verdict import AbortSet, FailureKind, LegExit, LegFailure, LegMint, Report, Verdict
 from nodes.rollup.records import Execution
 from nodes.rules.exit_tree import leaf_hash
 from nodes.rules.verdict import Plan, aborts_hash
+from nodes.telemetry.events import HeightResolved
 
 _KINDS = {Status.REVERTED: FailureKind.REVERTED, Status.SKIPPED: FailureKind.SKIPPED}
 
@@ -156,3 +157,20 @@ def difference(made: Report, signed: Report) -> str:
         if getattr(made, name) != getattr(signed, name):
             return f"{len(getattr(signed, name))} {name}, executed here: {len(getattr(made, name))}"
     return "" if made == signed else "another set, height or epoch"
+
+
+def resolved_event(derived: Derived, observed: Observed, verdict: Verdict) -> HeightResolved:
+    """What is traced of a height that was executed as its verdict says."""
+    together = {abort.bundle_hash for abort in verdict.aborts.aborts if abort.struck_together}
+    struck: dict[BundleHash, AbortReason] = {}
+    for index, reason in observed.plan.aborted.items():
+        trailer = derived.admitted[index].transaction.trailer
+        assert trailer is not None, "only legs of bundles are struck"
+        struck[trailer.bundle_hash] = reason
+    return HeightResolved(
+        epoch=verdict.epoch,
+        height=verdict.height,
+        rounds=verdict.rounds,
+        block_hash=observed.block_hash,
+        aborted=tuple([(bundle, reason, bundle in together) for bundle, reason in struck.items()]),
+    )

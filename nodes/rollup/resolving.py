@@ -11,9 +11,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from nodes.model.bridge_activity import SafeHeight
-from nodes.model.execution import AbortReason
-from nodes.model.ids import BundleHash, Height
-from nodes.model.sequenced_block import CommitmentRaised
+from nodes.model.ids import Height
+from nodes.model.sequenced_block import Commitment, CommitmentRaised
 from nodes.model.verdict import (
     AbortSet,
     NoticeKind,
@@ -25,6 +24,7 @@ from nodes.model.verdict import (
     VerdictRef,
     VerdictSigned,
 )
+from nodes.rollup.backlog import MAX_FIRM_HEIGHTS, Backlog
 from nodes.rollup.chain import Chain
 from nodes.rollup.engine_reads import EngineReads
 from nodes.rollup.executor import Executor
@@ -40,6 +40,7 @@ from nodes.rollup.reports import (
     has_failures,
     own_report,
     report_of,
+    resolved_event,
 )
 from nodes.rollup.safe_heights import SafeHeights, safe_height
 from nodes.rollup.session import Rewound
@@ -57,12 +58,9 @@ from nodes.rules.verdict import (
     touched_networks,
 )
 from nodes.telemetry.crash import CrashPoint
-from nodes.telemetry.events import EvidenceFound, HeightResolved, ReaderStalled
+from nodes.telemetry.events import EvidenceFound, ReaderStalled
 from nodes.telemetry.stages import StageCpu
 from nodes.telemetry.tracer import Tracer
-
-MAX_WAITING_HEIGHTS = 32
-"""Derived heights that may wait for verdicts, beyond the speculative ones; then the reader waits as well."""
 
 _log = logging.getLogger(__name__)
 
@@ -117,6 +115,7 @@ class Resolving:
             base=self._base,
             plan=lambda derived, aborts: plan(derived, aborts, params=self._params),
         )
+        self._backlog = Backlog()
         self._observed: dict[Height, Observed] = {}
         self._taken: _Taken | None = None
         self.stalled = ""
@@ -132,6 +131,7 @@ class Resolving:
         """
         while True:
             interrupt()
+            self._read_again(derivation)
             self._news.clear()
             if not (self._take_event() or await self._take_work(queue) or await self._advance(derivation)):
                 await self._news.wait()
@@ -139,23 +139,52 @@ class Resolving:
     # Heights.
 
     async def _take_work(self, queue: "asyncio.Queue[Work]") -> bool:
-        if self._speculation.waiting > MAX_WAITING_HEIGHTS or queue.empty():
+        if queue.empty() or self._waits_for_verdicts():
             return False
         match queue.get_nowait():
             case DerivedHeight() as work:
-                self._check_branch(work)
-                self._speculation.add(work)
-                await self._read_log(work)
+                await self._take_height(work)
             case CommitmentRaised(height=height, level=level):
                 self._chain.raised(height, level)
                 self._link.firm_up_to(self._chain.firm_height)
             case RewindTo(place=place):
                 self._forget_above(place.ref.height)
+                self._backlog.rewound(place.ref.height)
                 self._speculation.rewound(place.ref.height)
                 await self._executor.roll_back(place)
             case Wake():
                 pass
         return True
+
+    def _waits_for_verdicts(self) -> bool:
+        """Too many heights wait of which some are firm: their verdicts come by the mailbox, not by the queue."""
+        speculation, firm_height = self._speculation, self._chain.firm_height
+        if speculation.lowest is None:
+            return False
+        if firm_height > speculation.resolved and self._backlog.is_full(speculation.resolved):
+            return True
+        return min(speculation.waiting, firm_height - speculation.executed_height) > MAX_FIRM_HEIGHTS
+
+    async def _take_height(self, work: DerivedHeight) -> None:
+        was_whole = not self._backlog.leaves_out
+        if self._backlog.keeps(work.derived, resolved=self._speculation.resolved):
+            self._check_branch(work)
+            self._speculation.add(work)
+            if work.commitment >= Commitment.FIRM:
+                self._chain.raised(work.derived.height, Commitment.FIRM)
+            await self._read_log(work)
+        elif was_whole:
+            _log.warning(
+                "too much waits for verdicts: heights from %d on are read again once those before are resolved; "
+                "firm is height %d", work.derived.height, self._chain.firm_height,
+            )  # fmt: skip
+
+    def _read_again(self, derivation: Derivation) -> None:
+        """Raises Rewound where heights were left out and no other is left, to begin again where the node stands."""
+        if self.stalled or not self._backlog.leaves_out or self._speculation.lowest is not None:
+            return
+        is_forgotten = self._executor.tip.height < derivation.rewindable_from
+        raise Rewound(self._chain.place, comes_again=self._chain.recovering, from_checkpoint=is_forgotten)
 
     def _check_branch(self, work: DerivedHeight) -> None:
         """Verdicts are of one branch of the sequencer's chain. Raises Rewound where the reader came back on another."""
@@ -196,12 +225,14 @@ class Resolving:
         speculation = self._speculation
         if self.stalled:
             return False
-        if self._executor.is_checkpoint_due and speculation.executed_height == speculation.resolved:
+        is_due = self._executor.is_checkpoint_due(derivation)
+        if is_due and speculation.executed_height == speculation.resolved:
             # Only what is resolved may be restored.
             await self._executor.write_checkpoint(derivation)
+            is_due = self._executor.is_checkpoint_due(derivation)
         # While a checkpoint is due nothing is executed ahead, so that the moment for it comes; and what is resolved
         # already is executed by its verdicts, one after the other.
-        speculation.holds_back = self._executor.is_checkpoint_due or speculation.resolved < self._store.last
+        speculation.holds_back = is_due or speculation.resolved < self._store.last
         step = speculation.next_step()
         if step is None:
             return False
@@ -405,7 +436,8 @@ class Resolving:
         if problem:
             self._stall(Contradiction(f"a reporter of network {self._own.network.network_id}", problem))
             return
-        self._trace(work, observed, taken.evaluated)
+        if self._own.network.rollup_id in work.derived.touched:
+            self._tracer.record(resolved_event(work.derived, observed, verdict))
         safe = self._safe_height(work, observed, taken)
         self._store.put(height, taken.signed, notices=verdict.notices, safe=safe)
         self._crash("rollup.after_verdict")
@@ -435,26 +467,6 @@ class Resolving:
         )
         problem = difference(made, signed)
         return f"its report of height {work.derived.height} says {problem}" if problem else ""
-
-    def _trace(self, work: DerivedHeight, observed: Observed, evaluated: Evaluated) -> None:
-        if self._own.network.rollup_id not in work.derived.touched:
-            return
-        verdict = evaluated.verdict
-        together = {abort.bundle_hash for abort in verdict.aborts.aborts if abort.struck_together}
-        struck: dict[BundleHash, AbortReason] = {}
-        for index, reason in observed.plan.aborted.items():
-            trailer = work.derived.admitted[index].transaction.trailer
-            assert trailer is not None, "only legs of bundles are struck"
-            struck[trailer.bundle_hash] = reason
-        self._tracer.record(
-            HeightResolved(
-                epoch=verdict.epoch,
-                height=verdict.height,
-                rounds=verdict.rounds,
-                block_hash=observed.block_hash,
-                aborted=tuple([(bundle, reason, bundle in together) for bundle, reason in struck.items()]),
-            )
-        )
 
     def _safe_height(self, work: DerivedHeight, observed: Observed, taken: _Taken) -> SafeHeight | None:
         if not self._safe.is_wanted:

@@ -94,6 +94,7 @@ class SafeHeights:
         self._certifier = certifier
         self._waiting: deque[SafeHeight] = deque()
         self._delivered = 0
+        self._withheld_from: Height | None = None
         if certifier is not None:
             self._waiting.extend(store.safe_above(certifier.have_height))
 
@@ -113,7 +114,8 @@ class SafeHeights:
             return
         while self._waiting and self._waiting[-1].height >= safe.height:
             self._waiting.pop()
-        self._waiting.append(safe)
+        if self._withheld_from is None or safe.height < self._withheld_from:
+            self._waiting.append(safe)
 
     def safe_up_to(self, height: Height) -> None:
         """Every height up to this one is safe."""
@@ -125,9 +127,16 @@ class SafeHeights:
             if self._delivered % FORGET_EVERY == 0:
                 self._store.forget_safe(self._certifier.have_height)
 
+    def withhold_from(self, height: Height) -> None:
+        """Deliver nothing from this height on. The store keeps it, for a node that is started without this."""
+        if self._withheld_from is None or height < self._withheld_from:
+            self._withheld_from = height
+            self.rewound(Height(height - 1))
+
     def comes_again(self, height: Height) -> None:
         """This height is executed now; what waits from it on is of another execution."""
-        if self._waiting and self._waiting[-1].height >= height:
+        is_withheld = self._withheld_from is not None and height >= self._withheld_from
+        if is_withheld or (self._waiting and self._waiting[-1].height >= height):
             self.rewound(Height(height - 1))
             self._store.truncate_safe(Height(height - 1))
 

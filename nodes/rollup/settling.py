@@ -95,6 +95,9 @@ class Unsettled:
         """Why nothing becomes safe; empty while it does."""
         return ""
 
+    def withhold_from(self, height: Height) -> None:
+        """Hand in no reports from now on, and have nothing settled from this height on. For good; before `open` too."""
+
     def silence(self, on: bool) -> None:  # noqa: FBT001 - the state that the fault names
         """Hand in no reports while it is on."""
         raise InvalidInput("a rollup without verdicts hands in no reports")
@@ -156,6 +159,7 @@ class Settling(Unsettled):
         self._cpu = cpu
         self._crash = crash
         self._is_silent = own.config.lies == Lie.SILENT
+        self._withheld_from: Height | None = None
         self._store: VerdictStore | None = None
         self._safe: SafeHeights | None = None
         self._link: MailboxLink | None = None
@@ -167,6 +171,8 @@ class Settling(Unsettled):
         """Open or create the store. Raises InvalidInput where it belongs to another chain."""
         self._store = VerdictStore(path, identity=identity)
         self._safe = SafeHeights(self._store, self._certifier)
+        if self._withheld_from is not None:
+            self._safe.withhold_from(self._withheld_from)
         if self.has_verdicts:
             self._safe.safe_up_to(self._store.last)
 
@@ -199,7 +205,11 @@ class Settling(Unsettled):
             return {}
         assert self._mailbox is not None, "checked at the start"
         self._link = MailboxLink(
-            self._mailbox, name=self._name, after=self._after, news=news, is_silent=self._is_silent
+            self._mailbox,
+            name=self._name,
+            after=self._after,
+            news=news,
+            is_silent=self._is_silent or self._withheld_from is not None,
         )
         self.resolving = Resolving(
             own=self._own,
@@ -308,11 +318,19 @@ class Settling(Unsettled):
         ]
         return next((reason for reason in reasons if reason), "")
 
+    def withhold_from(self, height: Height) -> None:
+        """Hand in no reports from now on, and have nothing settled from this height on. For good; before `open` too."""
+        self._withheld_from = height
+        if self._link is not None:
+            self._link.silence(True)
+        if self._safe is not None:
+            self._safe.withhold_from(height)
+
     def silence(self, on: bool) -> None:  # noqa: FBT001 - the state that the fault names
         """Hand in no reports while it is on."""
         self._is_silent = on
         if self._link is not None:
-            self._link.silence(on)
+            self._link.silence(on or self._withheld_from is not None)
 
     def _opened(self) -> VerdictStore:
         assert self._store is not None, "the node opens it first"

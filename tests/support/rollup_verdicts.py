@@ -1,7 +1,7 @@
 """Rollup nodes with verdicts: the real resolver in the same loop, over a sequencer and engines in memory."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +18,15 @@ from nodes.model.execution import TestnetParams
 from nodes.model.ids import BundleHash, ChainId, Height, SubmissionHash, chain_id_of
 from nodes.model.sequenced_block import BlockRef, Commitment
 from nodes.ports import Mailbox, Sequencer, SequencerStatus, Ticket
+from nodes.rollup.divergence_link import Unwatched
 from nodes.rollup.engine import StartEngine
 from nodes.rules.bundle import bundle_hash
 from nodes.rules.hashes import sha256
 from nodes.rules.signing import address_of_key
-from nodes.telemetry.clock import SystemClock
+from nodes.telemetry.clock import Clock, SystemClock
 from nodes.telemetry.crash import CrashPoint, no_crash
 from nodes.telemetry.events import BlockExecuted, HeightResolved
+from nodes.telemetry.tracer import Tracer
 from nodes.wire.bundles import bundle_from_bytes
 from tests.support.crafting import CHAIN_ID, CHAINS, ROLLUPS, LegPlan, bundle, make_testnet
 from tests.support.rollup_fakes import Bench, EngineRoom, MemorySequencer, WaitableTracer, make_config
@@ -194,6 +196,7 @@ class VerdictWorld:
         mailbox: Mailbox | None = None,
         certifier: MemoryCertifier | None = None,
         crash: CrashPoint = no_crash,
+        watched: Callable[[Clock, Tracer], Unwatched] | None = None,
         agglayer: dict[str, Any] | None = None,
         **config: Any,
     ) -> Bench:
@@ -214,6 +217,7 @@ class VerdictWorld:
             mailbox=mailbox or self.resolver,
             certifier=certifier,
             crash=crash,
+            watched=watched,
             verify_finality=self._verify_finality,
         )
 
