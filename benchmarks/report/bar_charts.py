@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from benchmarks.report import wording
 from benchmarks.report.canvas import THOUSANDS, Canvas, legend_above
+from benchmarks.report.resources import BESIDE, ENGINE_STAGE
 from benchmarks.report.results import Results
 from benchmarks.report.slowest import RESOLVE, SEGMENTS
 from benchmarks.report.style import OUTCOME_COLOURS, SEGMENT_COLOURS, colour
@@ -94,8 +95,18 @@ def draw_resources(canvas: Canvas) -> None:
     for axes, what, unit in ((cpu, "cpu_s", "CPU seconds"), (memory, "pss_mb", "memory (PSS), MB")):
         engine = np.array([row[f"engine_{what}"] for row in rows])
         process = np.array([row[what] for row in rows]) - engine
+        beside = [str(row.get("engine_is") or ENGINE_STAGE) for row in rows]
         for values, left, shade, label in (
-            (engine, np.zeros(len(rows)), "vermilion", "engine (anvil)"),
+            *(
+                (
+                    np.where([one == name for one in beside], engine, 0.0),
+                    np.zeros(len(rows)),
+                    "vermilion" if name == ENGINE_STAGE else "orange",
+                    name,
+                )
+                for name in dict.fromkeys([ENGINE_STAGE, *beside])
+                if name == ENGINE_STAGE or any(row["engine_cpu_s"] for row in rows if row.get("engine_is") == name)
+            ),
             (process, engine, "blue", "node process, equal share"),
         ):
             bars = axes.barh(np.arange(len(rows)), values, left=left, height=0.66, color=colour(shade), label=label)
@@ -140,4 +151,6 @@ def _stage_shade(name: str) -> str:
     kind, colon, _ = name.partition(": ")
     if colon:
         return {"sequencer": "orange", "rollup": "blue"}.get(kind, "violet")
-    return {"engine (anvil)": "vermilion", "load generator": "grey"}.get(name, "muted")
+    if name.endswith(BESIDE):
+        return "orange"
+    return {ENGINE_STAGE: "vermilion", "load generator": "grey"}.get(name, "muted")

@@ -13,10 +13,11 @@ from typing import Any
 
 from benchmarks.report import wording
 from benchmarks.report.compare_backends import BackendSections, backend_sections
+from benchmarks.report.compare_facts import Facts, comparison_facts
 from benchmarks.report.metrics import METRICS, Metric, proof_kind_of, read_results, settings_of
 from benchmarks.report.repeats import Spread, judge, pairs_of, ratio_interval, ratio_of
 from benchmarks.report.run_data import BrokenRunDirectory
-from benchmarks.report.verdicts import Line, broken_rules, line_of, repeated_verdict, single_verdict
+from benchmarks.report.verdicts import Line, broken_rules, line_of, only_verdict, repeated_verdict, single_verdict
 from coordinator.record import BACKENDS_KIND, ComparisonDirectory
 
 FORMAT = 1
@@ -70,9 +71,11 @@ class Comparison:
     """What all sides have in common."""
     runs: tuple[RunRow, ...] = ()
     notes: tuple[str, ...] = ()
-    """What a reader must not miss: keys and runs that were left out."""
+    """What a reader must not miss: runs that were left out."""
     method: str = ""
     """How the runs were made."""
+    facts: Facts = ()
+    """What was run, on what, when; name and text."""
     backends: BackendSections | None = None
     """Ladder, costs, theory and trust; only of a comparison of backends."""
 
@@ -98,6 +101,9 @@ class _Sides:
     title: str
     rows: tuple[RunRow, ...] = ()
     notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """Keys of the scenario that a side did not get."""
+    command: str = ""
     method: str = ""
     problems: tuple[str, ...] = ()
     single: bool = True
@@ -159,8 +165,8 @@ def _sides(record: Mapping[str, Any], labels: tuple[str, ...], found: Mapping[tu
         problems.append("there is no repeat in which every side finished")
     elif not sound:
         problems.append("there is no repeat in which every run is valid")
-    rows = tuple(_row(entry, labels, found, chosen or repeats, sound=bool(sound)) for entry in record["runs"])
-    notes = [str(note) for note in record.get("notes", ())]
+    rows = tuple(_row(entry, labels, found, chosen or repeats) for entry in record["runs"])
+    notes = []
     left_out = [row for row in rows if not row.used]
     if left_out:
         notes.append(
@@ -178,6 +184,8 @@ def _sides(record: Mapping[str, Any], labels: tuple[str, ...], found: Mapping[tu
         title=f"{record['scenario']}: {' against '.join(labels)}",
         rows=rows,
         notes=tuple(notes),
+        left_out=tuple(str(note) for note in record.get("notes", ())),
+        command=str(record.get("command", "")),
         method=str(record.get("method", "")),
         problems=tuple(problems),
         single=False,
@@ -189,8 +197,6 @@ def _row(
     labels: Sequence[str],
     found: Mapping[tuple[str, int], _Run],
     chosen: Sequence[int],
-    *,
-    sound: bool,
 ) -> RunRow:
     label, repeat = str(entry["label"]), int(entry["repeat"])
     run = found.get((label, repeat))
@@ -239,6 +245,7 @@ def _compare(sides: _Sides) -> Comparison:
         runs=sides.rows,
         notes=sides.notes,
         method=sides.method,
+        facts=comparison_facts(sides.labels, results, command=sides.command, left_out=sides.left_out),
         backends=None
         if sides.single
         else backend_sections(sides.labels, [[(run.directory, run.results) for run in side] for side in sides.used]),
@@ -249,7 +256,8 @@ def _settings_apart(settings: Sequence[Mapping[str, str]]) -> tuple[dict[str, tu
     """Settings that differ, per side, and those in common. A side without a run has none."""
     known = [one for one in settings if one]
     keys = sorted({key for one in known for key in one})
-    values = {key: [one.get(key, wording.NOT_KNOWN) for one in known] for key in keys}
+    # Runs of before the line about the order said nothing of it; that is no difference.
+    values = {key: [one.get(key, wording.NOT_KNOWN) for one in known if key in one or key != "order"] for key in keys}
     differing = {
         key: tuple(one.get(key, wording.NOT_KNOWN) for one in settings) for key in keys if len(set(values[key])) > 1
     }
@@ -283,7 +291,10 @@ def _line(metric: Metric, sides: _Sides) -> Line | None:
         spreads,
         ratios=tuple(ratio_of(one) for one in pairs),
         intervals=(None, *(ratio_interval(one) for one in pairs[1:])),
-        verdicts=tuple(judge(metric, one) for one in pairs[1:]),
+        verdicts=tuple(
+            only_verdict(label) if spreads[0] is None and spread is not None and metric.judged else judge(metric, one)
+            for one, spread, label in zip(pairs[1:], spreads[1:], sides.labels[1:], strict=True)
+        ),
     )
 
 

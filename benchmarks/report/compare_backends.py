@@ -10,21 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report.repeats import Spread
-from benchmarks.report.run_data import STAGES, BrokenRunDirectory
+from benchmarks.report.run_data import STAGES, BrokenRunDirectory, shown_stage
 from benchmarks.report.stats import rounded
 
 LADDER = ("accepted", "sequenced", "firm", "executed", "atomic_safe", "settled")
 """The rungs that every comparison shows or names as absent."""
-RUNG_NAMES: Mapping[str, str] = {"sequenced": "soft", "atomic_safe": "atomic-safe"}
-"""Sequenced is the soft promise of a backend."""
 ABSENT: Mapping[str, str] = {
     "atomic_safe": "there are no verdicts with this atomicity",
     "settled": "rollups send no certificates with this atomicity",
 }
+GRPC = "gRPC between nodes per bundle"
 SHARED_COSTS: Sequence[tuple[str, str, tuple[str, ...]]] = (
     ("CPU per bundle", "us", ("totals", "cpu_us_per_bundle")),
     ("memory of all nodes", "MB", ("totals", "pss_mb")),
-    ("bytes on the wire between nodes per bundle", "bytes", ("totals", "wire_bytes_per_bundle")),
+    (GRPC, "bytes", ("totals", "wire_bytes_per_bundle")),
     ("L1 gas per bundle", "gas", ("atomicity", "settlement", "gas", "per_bundle")),
 )
 PAID_NAMES: Mapping[str, tuple[str, str]] = {
@@ -90,7 +89,7 @@ class BackendSections:
     """Rungs that no side has, and why."""
     costs: tuple[CostLine, ...]
     setup: tuple[str, ...]
-    """What sides paid before the load, a sentence each."""
+    """What sides paid before the load, and what their CPU holds, a sentence each."""
     theory: tuple[TheoryRow, ...]
     formulas: tuple[tuple[str, str, str], ...]
     """(label, stage, formula)."""
@@ -124,7 +123,7 @@ def backend_sections(labels: Sequence[str], sides: Sequence[Side]) -> BackendSec
 
 def rung_name(stage: str) -> str:
     """A rung as it is shown."""
-    return RUNG_NAMES.get(stage, stage.replace("_", "-"))
+    return shown_stage(stage)
 
 
 def _rungs(label: str, side: Side) -> list[Rung]:
@@ -152,8 +151,11 @@ def _rungs(label: str, side: Side) -> list[Rung]:
 
 def _costs(sides: Sequence[Side]) -> tuple[CostLine, ...]:
     lines = []
+    paying = sorted({str(results["backend"]) for side in sides for _, results in side if results.get("costs")})
+    uncounted = f" (RPC of {' and '.join(name.capitalize() for name in paying)} not counted)"
     for name, unit, path in SHARED_COSTS:
-        lines.append(_cost_line(name, unit, [[_at(results, path) for _, results in side] for side in sides]))
+        shown = name + (uncounted if name == GRPC and paying else "")
+        lines.append(_cost_line(shown, unit, [[_at(results, path) for _, results in side] for side in sides]))
     paid = {
         name: None
         for side in sides
@@ -189,6 +191,12 @@ def _setup(labels: Sequence[str], sides: Sequence[Side]) -> list[str]:
         ]
         if parts:
             found.append(f"{label} had paid {', '.join(parts)} before the load")
+        if beside := side[0][1]["totals"].get("beside_is") if side else "":
+            spent = Spread.of([results["totals"].get("beside_us_per_bundle") for _, results in side])
+            assert spent is not None
+            found.append(f"CPU and memory of {label} include the {beside}: {spent.median:,.0f} us per bundle")
+        elif paid is not None:
+            found.append(f"CPU and memory of {label} do not include a node of the chain that orders")
     return found
 
 

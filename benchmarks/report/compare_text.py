@@ -11,6 +11,7 @@ from benchmarks.report import wording
 from benchmarks.report.compare import Comparison
 from benchmarks.report.compare_backends import BackendSections, rung_name
 from benchmarks.report.repeats import CONFIDENCE, NOT_JUDGED, Spread
+from benchmarks.report.theory import TOLERANCE_RULE
 from benchmarks.report.verdicts import Line, figure, plain_name, ratio_text
 
 TEXT_WIDTH = 100
@@ -32,16 +33,28 @@ def comparison_text(comparison: Comparison, width: int = TEXT_WIDTH) -> str:
 
 def _parts(comparison: Comparison) -> list[RenderableType]:
     parts: list[RenderableType] = []
+    facts = _facts_table(comparison)
     if comparison.backends is None:
-        parts.append(_single_table(comparison))
+        parts += [facts, _single_table(comparison)]
     else:
-        parts += [Text(comparison.title, style="bold"), _repeated_table(comparison)]
+        parts += [Text(comparison.title, style="bold"), facts, _repeated_table(comparison)]
         parts += _backend_parts(comparison.backends, comparison)
     for key, values in comparison.differing_settings.items():
+        if key == "order" and comparison.facts:
+            continue  # stands above
         parts.append(Text(f"differs: {key}: {' | '.join(values)}", style="yellow"))
     parts += [Text(f"note: {note}", style="yellow") for note in comparison.notes]
     style = "bold red" if comparison.regressed or comparison.verdict.startswith("No verdict") else "bold"
     return [*parts, Text(comparison.verdict, style=style)]
+
+
+def _facts_table(comparison: Comparison) -> Table:
+    table = Table.grid(padding=(0, 1))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in comparison.facts:
+        table.add_row(Text(name), Text(text))
+    return table
 
 
 def _single_table(comparison: Comparison) -> Table:
@@ -126,7 +139,7 @@ def _theory_table(sections: BackendSections) -> Table:
         table.add_column(heading, justify="left" if heading in ("", "verdict") else "right")
     before = ""
     for row in sections.theory:
-        note = ", by construction" if row.by_construction and row.verdict == "agrees" else ""
+        said = "by construction" if row.by_construction and row.verdict == "agrees" else row.verdict
         table.add_row(
             row.label if row.label != before else "",
             f"{rung_name(row.stage)} {row.percentile}",
@@ -134,9 +147,10 @@ def _theory_table(sections: BackendSections) -> Table:
             wording.milliseconds(row.measured_ms.median),
             spread_range(row.measured_ms),
             wording.milliseconds(row.tolerance_ms),
-            Text(row.verdict + note, style=STYLES.get(row.verdict, "dim")),
+            Text(said, style=STYLES.get(row.verdict, "dim")),
         )
         before = row.label
+    table.caption, table.caption_style, table.caption_justify = f"{TOLERANCE_RULE}.", "dim", "left"
     return table
 
 

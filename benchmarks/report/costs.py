@@ -25,5 +25,20 @@ def cost_results(data: RunData, *, bundles: int) -> dict[str, Any] | None:
 
 def cost_sentence(costs: Mapping[str, Any]) -> str:
     """Per bundle, in the order of the backend."""
-    shown = [f"{value:,.4g} {name.replace('_', ' ')}" for name, value in costs["per_bundle"].items() if value]
+    shown = [f"{_amount(value)} {_unit(name)}" for name, value in costs["per_bundle"].items() if value]
     return f"{', '.join(shown) or 'nothing'} per sequenced bundle"
+
+
+def setup_sentence(costs: Mapping[str, Any]) -> str:
+    """What was paid before the load; empty for nothing."""
+    return ", ".join(f"{total:,} {_unit(name)}" for name, total in costs["setup"].items() if total)
+
+
+def _amount(value: float) -> str:
+    """Four digits at most, never with an exponent."""
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:,.4g}"
+
+
+def _unit(name: str) -> str:
+    words = name.replace("_", " ")
+    return words[0].upper() + words[1:] if words.startswith("solana ") else words

@@ -32,7 +32,11 @@ def draw_ladder(canvas: Canvas) -> None:
         p50, p99 = (max(FIRST_TIME_MS, row[name]) for name in ("p50", "p99"))
         (line,) = axes.plot([p50, p99], [place, place], color=shade, linewidth=4, solid_capstyle="round")
         axes.plot([p50], [place], "o", color=shade, markersize=7)
-        canvas.tip(line, f"{stage}: p50 {row['p50']:.1f} ms, p99 {row['p99']:.1f} ms, {row['count']:,} bundles")
+        canvas.tip(
+            line,
+            f"{wording.stage_name(stage, canvas.results)}: p50 {row['p50']:.1f} ms, p99 {row['p99']:.1f} ms, "
+            f"{row['count']:,} bundles",
+        )
         label = wording.milliseconds(row["p50"])
         axes.annotate(label, (p50, place), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8.5)
         if (theory := expected.get(stage)) is not None:
@@ -104,7 +108,7 @@ def draw_settling(canvas: Canvas) -> None:
             label=wording.stage_name(stage, canvas.results),
             linewidth=1.5,
         )
-        canvas.tip(line, f"{stage}: {len(times):,} bundles")
+        canvas.tip(line, f"{wording.stage_name(stage, canvas.results)}: {len(times):,} bundles")
     _finish(canvas, axes)
 
 

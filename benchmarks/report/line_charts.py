@@ -42,7 +42,11 @@ def draw_cdf(canvas: Canvas) -> None:
             linestyle=STAGE_DASHES[stage],
             label=stage_name(stage, canvas.results),
         )
-        canvas.tip(line, f"{stage}: p50 {row['p50']:.1f} ms, p99 {row['p99']:.1f} ms, {row['count']:,} bundles")
+        canvas.tip(
+            line,
+            f"{stage_name(stage, canvas.results)}: p50 {row['p50']:.1f} ms, p99 {row['p99']:.1f} ms, "
+            f"{row['count']:,} bundles",
+        )
         furthest = max(furthest, float(np.percentile(values, 99.9)))
         medians.append(float(np.median(values)))
     settles = any(stage in canvas.results.latency_ms for stage in SETTLEMENT_STAGES)

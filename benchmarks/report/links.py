@@ -8,13 +8,13 @@ import numpy as np
 
 from benchmarks.report.run_data import RunData
 from benchmarks.report.stats import rounded
+from nodes.model.wide_area import CLIENTS, NOWHERE, SOLANA
 
 LATE_MS = 5.0
 LATE_SHARE = 0.1
 """Of the configured delay, with LATE_MS: beyond both the mean of what the relay itself added is worth a warning."""
 PATHS_SHOWN = 6
-CLIENTS, SEQUENCER, BUILDER, AGGLAYER, SOLANA = "clients", "sequencer", "builder", "agglayer", "solana"
-NOWHERE = "none"
+SEQUENCER, BUILDER, AGGLAYER = "sequencer", "builder", "agglayer"
 SOLANA_EXCHANGES = 2
 """Round trips of a reader that has heard of a block: which blocks are there, and what is in them."""
 
@@ -110,7 +110,10 @@ def link_warnings(links: Mapping[str, Any] | None) -> list[str]:
     worst = max(late, key=lambda row: float(row["late_ms"]["mean"]))
     how_late = f"{worst['from']} to {worst['to']} by {worst['late_ms']['mean']:.1f} ms on average"
     reason = "the machine is too busy for the delays configured"
-    return [f"{len(late)} emulated links were late by themselves, {how_late}: {reason}"]
+    several = "1 emulated link was late by itself"
+    if len(late) > 1:
+        several = f"{len(late)} emulated links were late by themselves"
+    return [f"{several}, {how_late}: {reason}"]
 
 
 # What the arithmetic of expected latencies needs

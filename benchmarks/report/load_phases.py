@@ -8,6 +8,7 @@ import numpy as np
 from benchmarks.report.run_data import NS_PER_MS, Floats, RunData, scenario_value
 from benchmarks.report.stats import (
     MS_PER_S,
+    Pace,
     Window,
     completed_per_s,
     executed_mask,
@@ -50,10 +51,10 @@ def measure_window(data: RunData) -> Window:
     return Window(from_ms=from_ms, to_ms=max(from_ms, to_ms))
 
 
-def phase_results(data: RunData) -> list[dict[str, Any]]:
+def phase_results(data: RunData, pace: Pace) -> list[dict[str, Any]]:
     """One row per phase of the load. A sweep's are judged: sustained or why not."""
     kind = load_kind(data)
-    bound_ms, interval_ms = p99_bound_ms(data), float(data.run["block_interval_ms"])
+    bound_ms = p99_bound_ms(data)
     rows = []
     for phase in data.run.get("phases", []):
         window = _phase_window(data, phase, cut=STEP_SETTLE_SHARE if kind == "sweep" else 0.0)
@@ -64,7 +65,7 @@ def phase_results(data: RunData) -> list[dict[str, Any]]:
             "to_s": rounded(window.to_ms / MS_PER_S),
             "offered_per_s": offered_per_s(data.bundles, window),
             "sent_share": rounded(float((due & ~np.isnan(data.bundles.sent_ms)).sum() / max(1, due.sum())), 5),
-            "completed_per_s": completed_per_s(data.bundles, window, interval_ms),
+            "completed_per_s": completed_per_s(data.bundles, window, pace),
             "latency_ms": latency_table(data.bundles, window),
         }
         sent_ms = data.bundles.sent_ms[due & ~np.isnan(data.bundles.sent_ms)]

@@ -48,6 +48,11 @@ def _memory_per_node(results: Mapping[str, Any]) -> float | None:
     return float(results["totals"]["pss_mb"]) / len(nodes) if nodes else None
 
 
+def _share_of_engines(results: Mapping[str, Any]) -> float | None:
+    share = _at("engine_bound", "share")(results)
+    return None if share is None else round(100 * share, 2)
+
+
 def _share(outcome: str) -> Callable[[Mapping[str, Any]], float | None]:
     """Of the bundles that were executed, in percent; only of runs that say what they promise of legs that fail."""
 
@@ -91,9 +96,7 @@ METRICS: Sequence[Metric] = (
         more_is_better=False,
         judged=False,
     ),
-    Metric(
-        name="share of bare engines", unit="", value=_at("engine_bound", "share"), more_is_better=True, judged=False
-    ),
+    Metric(name="share of bare engines", unit="%", value=_share_of_engines, more_is_better=True, judged=False),
     Metric(
         name="CPU per bundle", unit="us", value=_at("totals", "cpu_us_per_bundle"), more_is_better=False, floor=10.0
     ),
@@ -108,7 +111,7 @@ METRICS: Sequence[Metric] = (
     _of_layer("reorg depth p99", "heights", "reorgs", "depth_heights", "p99", judged=False),
     _of_layer("L1 gas per bundle", "gas", "settlement", "gas", "per_bundle", floor=100.0),
     Metric(
-        name="wire per bundle",
+        name="gRPC between nodes per bundle",
         unit="bytes",
         value=_at("totals", "wire_bytes_per_bundle"),
         more_is_better=False,
@@ -149,6 +152,10 @@ def settings_of(run: Mapping[str, Any]) -> dict[str, str]:
             "replicas", "verify_proofs", "commit")  # fmt: skip
     settings = {key: str(conf[key]) for key in keys if key in conf}
     settings["atomicity"] = str((run.get("atomicity") or {}).get("mode", "inclusion"))
+    if conf.get("backend_is"):
+        settings["order"] = str(conf["backend_is"])
+    if conf.get("height_interval_ms", conf.get("block_interval_ms")) != conf.get("block_interval_ms"):
+        settings["height_interval_ms"] = f"{conf['height_interval_ms']:g}"
     settings |= {"scenario": str(run["scenario"]), "backend": str(run["backend"]), "machine": _machine(run)}
     settings["load"] = str(run["load"]["kind"])
     if settings["load"] != "sweep":

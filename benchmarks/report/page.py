@@ -8,11 +8,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 from benchmarks.report import layer_wording, wording
-from benchmarks.report.costs import cost_sentence
+from benchmarks.report.costs import cost_sentence, setup_sentence
 from benchmarks.report.figures import Drawing
 from benchmarks.report.results import Results
-from benchmarks.report.run_data import RunData
+from benchmarks.report.run_data import RunData, shown_stage
 from benchmarks.report.style import PALETTE, SEGMENT_COLOURS, STAGE_COLOURS, css_variables
+from benchmarks.report.theory import TOLERANCE_RULE
 
 NODES_LISTED = 80
 MAIN_PACKAGES = (
@@ -56,6 +57,7 @@ def environment() -> Environment:
         "rate": wording.rate,
         "percent": wording.percent,
         "number": wording.number,
+        "stage": shown_stage,
         "plain": lambda name: str(name).replace("_", " "),
     }
     made.globals |= {
@@ -64,6 +66,8 @@ def environment() -> Environment:
         "wording": wording,
         "layer_wording": layer_wording,
         "cost_sentence": cost_sentence,
+        "setup_sentence": setup_sentence,
+        "tolerance_rule": TOLERANCE_RULE,
     }
     return made
 
@@ -104,9 +108,16 @@ def page(data: RunData, results: Results, drawings: Sequence[Drawing]) -> str:
 
 def _tiles(results: Results) -> list[dict[str, str]]:
     stage = wording.completed_at(results)
-    completed, named = results.latency_ms.get(stage, {}), stage.replace("_", "-")
+    completed, named = results.latency_ms.get(stage, {}), shown_stage(stage)
     bound = results.engine_bound
     split = results.bundles["unbundled"]
+    share = {
+        "name": "of the bare engines",
+        "value": wording.percent(bound.get("share")).removesuffix(" %"),
+        "unit": "%",
+        "note": f"{wording.percent(bound.get('share_with_recovery'))} of the bound with recovery",
+        "tone": "",
+    }
     return [
         {
             "name": "bundles completed",
@@ -136,13 +147,7 @@ def _tiles(results: Results) -> list[dict[str, str]]:
             "note": f"of {results.bundles['sequenced']:,} sequenced",
             "tone": "bad" if split or results.invariants.get("no_unbundled") is False else "good",
         },
-        {
-            "name": "of the bare engines",
-            "value": wording.percent(bound.get("share")).removesuffix(" %"),
-            "unit": "%" if bound.get("share") is not None else "",
-            "note": f"{wording.percent(bound.get('share_with_recovery'))} of the bound with recovery",
-            "tone": "",
-        },
+        *([share] if bound.get("share") is not None else []),
         {
             "name": "CPU per bundle",
             "value": wording.number(results.totals["cpu_us_per_bundle"]),

@@ -19,6 +19,9 @@ MACHINE_FULL_SHARE = 0.9
 """Of all cores, by Lockstep's own processes: above, the machine is what bounds."""
 BLOCK_FULL_SHARE = 0.9
 ENGINE_STAGE = "engine (anvil)"
+"""Of rollup nodes."""
+BESIDE = " node"
+"""After the backend's name: what a sequencer has beside itself."""
 REST_STAGE = "rest of the node processes"
 GENERATOR_STAGE = "load generator"
 
@@ -29,6 +32,8 @@ class NodeUse:
 
     process: str
     nodes_in_process: int
+    engine_is: str
+    """What runs beside the node and is counted as its engine."""
     seconds: float
     process_cpu_s: float
     engine_cpu_s: float
@@ -47,12 +52,24 @@ def node_use(data: RunData) -> dict[str, NodeUse]:
     samples: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in data.resources:
         samples[row["node"]].append(row)
+    kinds = {str(node["name"]): str(node["kind"]) for node in data.run.get("nodes", [])}
     use = {}
     for node, rows in sorted(samples.items()):
         rows.sort(key=lambda row: int(row["at_ns"]))
         process = process_of.get(node, node)
-        use[node] = _use(rows, zero_ns=data.zero_ns, process=process, shared_by=size_of.get(process, 1))
+        use[node] = _use(
+            rows,
+            zero_ns=data.zero_ns,
+            process=process,
+            shared_by=size_of.get(process, 1),
+            engine_is=beside_sequencer(data) if kinds.get(node) == "sequencer" else ENGINE_STAGE,
+        )
     return use
+
+
+def beside_sequencer(data: RunData) -> str:
+    """What a sequencer has beside itself: a node of the chain that orders."""
+    return f"{str(data.run.get('backend', '')).capitalize()}{BESIDE}"
 
 
 def _processes(data: RunData) -> tuple[dict[str, str], dict[str, int]]:
@@ -66,7 +83,7 @@ def _processes(data: RunData) -> tuple[dict[str, str], dict[str, int]]:
     return process_of, size_of
 
 
-def _use(rows: Sequence[Mapping[str, Any]], *, zero_ns: int, process: str, shared_by: int) -> NodeUse:
+def _use(rows: Sequence[Mapping[str, Any]], *, zero_ns: int, process: str, shared_by: int, engine_is: str) -> NodeUse:
     before = [row for row in rows if row["at_ns"] <= zero_ns]
     loaded = [before[-1] if before else rows[0], *(row for row in rows if row["at_ns"] > zero_ns)]
     last = loaded[-1]
@@ -79,6 +96,7 @@ def _use(rows: Sequence[Mapping[str, Any]], *, zero_ns: int, process: str, share
     return NodeUse(
         process=process,
         nodes_in_process=shared_by,
+        engine_is=engine_is,
         seconds=(last["at_ns"] - loaded[0]["at_ns"]) / NS_PER_MS / MS_PER_S,
         process_cpu_s=_total_gain(loaded, "process_cpu_s"),
         engine_cpu_s=_total_gain(loaded, "engine_cpu_s"),
@@ -111,6 +129,7 @@ def resource_table(use: Mapping[str, NodeUse]) -> dict[str, dict[str, Any]]:
             "cpu_s": rounded(one.engine_cpu_s + one.process_cpu_s / one.nodes_in_process),
             "pss_mb": rounded((one.engine_pss_bytes + one.process_pss_bytes / one.nodes_in_process) / MEGABYTE, 1),
             "idle_pss_mb": None if one.idle_pss_bytes is None else rounded(one.idle_pss_bytes / MEGABYTE, 1),
+            "engine_is": one.engine_is if one.engine_pss_bytes or one.engine_cpu_s else "",
             "engine_cpu_s": rounded(one.engine_cpu_s),
             "engine_pss_mb": rounded(one.engine_pss_bytes / MEGABYTE, 1),
             "process": one.process,
@@ -161,6 +180,8 @@ def totals(data: RunData, use: Mapping[str, NodeUse], *, bundles: int, window: W
     # gRPC between two nodes is counted once by each; users' traffic is small beside it.
     wire = sum(one.wire_bytes_in + one.wire_bytes_out for one in use.values())
     pss = sum(one.engine_pss_bytes for one in use.values()) + sum(p.process_pss_bytes for p in whole_process.values())
+    beside = [one for one in use.values() if one.engine_is != ENGINE_STAGE and one.engine_cpu_s]
+    beside_cpu_s = sum(one.engine_cpu_s for one in beside)
     return {
         "seconds": rounded(seconds),
         "cpu_s": rounded(cpu_s),
@@ -172,6 +193,10 @@ def totals(data: RunData, use: Mapping[str, NodeUse], *, bundles: int, window: W
         "busy_share": rounded(busy / cores, 4) if busy is not None and cores else None,
         "pss_mb": rounded(pss / MEGABYTE, 1),
         "cpu_us_per_bundle": rounded(cpu_s / bundles * 1e6, 1) if bundles else None,
+        # Counted in every sum above.
+        "beside_is": beside[0].engine_is if beside else "",
+        "beside_us_per_bundle": rounded(beside_cpu_s / bundles * 1e6, 1) if bundles and beside else None,
+        "beside_pss_mb": rounded(sum(one.engine_pss_bytes for one in beside) / MEGABYTE, 1) if beside else None,
         "wire_bytes_per_bundle": rounded(wire / bundles, 1) if bundles else None,
     }
 
@@ -199,7 +224,8 @@ def stage_cpu(data: RunData, use: Mapping[str, NodeUse], *, bundles: int) -> dic
     process_cpu_s = sum(one.process_cpu_s for one in {one.process: one for one in use.values()}.values())
     generator_cpu_s = _generator_cpu_s(data)
     inside_s = generator_cpu_s if generator_inside(data) else 0.0
-    seconds[ENGINE_STAGE] = sum(one.engine_cpu_s for one in use.values())
+    for one in use.values():
+        seconds[one.engine_is] += one.engine_cpu_s
     seconds[REST_STAGE] = max(0.0, process_cpu_s - staged_s - inside_s)
     seconds[GENERATOR_STAGE] = generator_cpu_s
     ordered = sorted(seconds.items(), key=lambda item: (-item[1], item[0]))

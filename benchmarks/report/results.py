@@ -23,6 +23,7 @@ from benchmarks.report.run_data import FATES, RunData
 from benchmarks.report.slowest import slowest_bundles
 from benchmarks.report.stats import (
     PERCENTILE_METHOD,
+    Pace,
     Window,
     completed_method,
     completed_per_s,
@@ -117,8 +118,8 @@ class Results:
 
 def compute_results(data: RunData) -> Results:
     """All figures of a run."""
-    interval_ms = float(data.run["block_interval_ms"])
-    phases = load_phases.phase_results(data)
+    pace = theory.pace_of(data)
+    phases = load_phases.phase_results(data, pace)
     window, window_is = load_phases.headline_window(data, phases)
     verdict = accounting.judge_legs(data)
     counts = accounting.count_bundles(data, verdict)
@@ -126,7 +127,7 @@ def compute_results(data: RunData) -> Results:
     unchecked = [name for name in _expected_invariants(data) if name not in invariants]
     latency = latency_table(data.bundles, window)
     offered = offered_per_s(data.bundles, window)
-    completed = completed_per_s(data.bundles, window, interval_ms)
+    completed = completed_per_s(data.bundles, window, pace)
     kept_up = bool(offered and completed >= load_phases.SUSTAINED_SHARE * offered)
     health = validity.generator_health(data, window)
     bound = resources.engine_bound(data, completed)
@@ -148,7 +149,7 @@ def compute_results(data: RunData) -> Results:
         invalid_reasons=invalid,
         warnings=[
             *validity.warnings(data, measured=latency, sums=sums, health=health, bound=bound, unchecked=unchecked),
-            *validity.layer_warnings(layer, window),
+            *validity.layer_warnings(layer, window, height_ms=pace.height_ms),
             *link_warnings(links),
             *divergence_warnings(divergence),
         ],
@@ -161,18 +162,18 @@ def compute_results(data: RunData) -> Results:
         skipped_by_reason=_reasons(data, "skipped"),
         legs=_leg_counts(data),
         latency_ms=latency,
-        latency_blocks=in_blocks(latency, interval_ms),
+        latency_blocks=in_blocks(latency, pace.height_ms),
         expected_ms=expected,
         expected_vs_measured=compared,
         invariants={name: entry["ok"] for name, entry in invariants.items()},
         invariant_details=invariants,
         invariants_not_checked=unchecked,
         engine_bound=bound,
-        bounded_by=_bounded_by(data, limiting, kept_up=kept_up and limiting is window, generator_late=late),
+        bounded_by=_bounded_by(data, limiting, pace, kept_up=kept_up and limiting is window, generator_late=late),
         resources=resources.resource_table(use),
         totals=sums,
         stage_cpu_us_per_bundle=resources.stage_cpu(data, use, bundles=executed),
-        load=_load(data, window, window_is),
+        load=_load(data, window, window_is, pace),
         phases=phases,
         saturation=found,
         burst=load_phases.burst_recovery(data),
@@ -232,16 +233,16 @@ def _leg_counts(data: RunData) -> dict[str, int]:
     return {name: int((data.legs.is_fate(name) & inside).sum()) for name in names}
 
 
-def _bounded_by(data: RunData, window: Window, *, kept_up: bool, generator_late: bool) -> dict[str, str]:
+def _bounded_by(data: RunData, window: Window, pace: Pace, *, kept_up: bool, generator_late: bool) -> dict[str, str]:
     grew = False
     if window.seconds:
-        growth_ms = latency_growth_ms(data.bundles, window, float(data.run["block_interval_ms"]))
+        growth_ms = latency_growth_ms(data.bundles, window, pace)
         grew = growth_ms > BACKLOG_SHARE * (window.to_ms - window.from_ms)
     return resources.bounded_by(data, window, kept_up=kept_up, backlog_grew=grew, generator_late=generator_late)
 
 
-def _load(data: RunData, window: Window, window_is: str) -> dict[str, Any]:
-    growth_ms = latency_growth_ms(data.bundles, window, float(data.run["block_interval_ms"])) if window.seconds else 0.0
+def _load(data: RunData, window: Window, window_is: str, pace: Pace) -> dict[str, Any]:
+    growth_ms = latency_growth_ms(data.bundles, window, pace) if window.seconds else 0.0
     return {
         "kind": load_phases.load_kind(data),
         "measured": window_is,
@@ -266,6 +267,7 @@ def _configuration(data: RunData) -> dict[str, Any]:
         "rollups",
         "legs_per_bundle",
         "block_interval_ms",
+        "backend_is",
         "accounts_per_rollup",
         "commit",
         "started_wall_ns",
@@ -282,5 +284,7 @@ def _configuration(data: RunData) -> dict[str, Any]:
     chosen["replicas"] = int(run.get("replicas") or data.scenario.get("testnet", {}).get("replicas", 1))
     chosen["verify_proofs"] = bool(run.get("verify_proofs", data.scenario.get("rollup", {}).get("verify_proofs", True)))
     chosen["overrides"] = list(data.overrides)
+    chosen["height_interval_ms"] = data.height_ms
+    chosen["backend_settings"] = dict(run.get("backend_settings") or {})
     chosen["clock_residual_ms"] = rounded(accounting.clock_residual_ms(data))
     return chosen

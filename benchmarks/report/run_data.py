@@ -49,6 +49,11 @@ INCLUSION, BOND, AGGLAYER = "inclusion", "bond", "agglayer"
 NO_HEIGHT = -1
 
 
+def shown_stage(stage: str) -> str:
+    """A stage as every text and figure calls it; sequenced is the soft promise of a backend."""
+    return "sequenced (soft)" if stage == "sequenced" else stage.replace("_", "-")
+
+
 class BrokenRunDirectory(InvalidInput):
     """A run directory lacks what a report needs, or a file of it cannot be read. Names the file and what to do."""
 
@@ -143,6 +148,11 @@ class RunData:
     def settles(self) -> bool:
         """Rollups send certificates to an L1."""
         return bool(self.layer.get("settle"))
+
+    @property
+    def height_ms(self) -> float:
+        """Width of a height: its block interval, or what a backend gathers into one height."""
+        return float(self.run.get("height_interval_ms") or self.run["block_interval_ms"])
 
     def since_start_ms(self, key: str) -> float | None:
         """A moment of run.json in milliseconds after the start of the load; None where it has none."""

@@ -15,14 +15,15 @@ from benchmarks.report.run_data import Bools, Bundles, Floats
 PERCENTILE_METHOD = "nearest rank over all values (numpy method 'inverted_cdf')"
 COMPLETED_METHOD = (
     "bundles due in the window that {completed}, per second of the window plus the growth of the median latency over "
-    "the window; where that latency exceeds 10 block intervals, no more than what {completed} while the window lasted: "
-    "a backlog that is only worked off later does not count as throughput"
+    "the window, where that is a height or more; where that latency exceeds 10 heights and what is expected of it, no "
+    "more than what {completed} in a stretch of the window's length, later by the expected latency: a backlog that is "
+    "only worked off later does not count as throughput"
 )
-KEEPING_UP_BLOCKS = 10
+KEEPING_UP_HEIGHTS = 10
 EDGE_SHARE = 0.25
 """Part of the window at either end whose median latencies are compared to see a backlog grow."""
-EDGE_BLOCKS = 5
-"""At least so many block intervals make an edge; fewer would compare phases of one block."""
+EDGE_HEIGHTS = 5
+"""At least so many heights make an edge; fewer would compare phases of one height."""
 MS_PER_S = 1_000.0
 
 
@@ -45,6 +46,16 @@ class Window:
     def end(self, length_ms: float) -> "Window":
         """Its last part."""
         return Window(from_ms=self.to_ms - length_ms, to_ms=self.to_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How a backend's heights come; what is slower than this is a backlog."""
+
+    height_ms: float
+    """Width of a height. Latencies step by it, so a growth below it is none."""
+    usual_ms: float = 0.0
+    """Expected p99 of the stage at which bundles are completed, without execution; 0 where nothing is expected."""
 
 
 def percentiles(values: Floats) -> dict[str, float | int | None]:
@@ -109,7 +120,7 @@ def latency_table(bundles: Bundles, window: Window) -> dict[str, dict[str, Any]]
 
 
 def in_blocks(latency_ms: dict[str, dict[str, Any]], interval_ms: float) -> dict[str, dict[str, Any]]:
-    """The same latencies in block intervals."""
+    """The same latencies in widths of a height."""
     if interval_ms <= 0:
         return {}
     return {
@@ -126,34 +137,42 @@ def offered_per_s(bundles: Bundles, window: Window) -> float:
     return rounded(window.holds(bundles.due_ms).sum() / window.seconds) if window.seconds else 0.0
 
 
-def completed_per_s(bundles: Bundles, window: Window, interval_ms: float) -> float:
+def completed_per_s(bundles: Bundles, window: Window, pace: Pace) -> float:
     """See COMPLETED_METHOD."""
     ran = completed_mask(bundles)
     count = int((window.holds(bundles.due_ms) & ran).sum())
     if not count or not window.seconds:
         return 0.0
-    growth_s = max(0.0, latency_growth_ms(bundles, window, interval_ms)) / MS_PER_S
+    growth_s = max(0.0, latency_growth_ms(bundles, window, pace)) / MS_PER_S
     completed = count / (window.seconds + growth_s)
-    last = stage_latencies_ms(bundles, bundles.completion, window.end(_edge_ms(window, interval_ms)))
-    if not len(last) or np.median(last) > KEEPING_UP_BLOCKS * interval_ms:
-        meanwhile = int((window.holds(bundles.stage_ms[bundles.completion]) & ran).sum())
+    last = stage_latencies_ms(bundles, bundles.completion, window.end(_edge_ms(window, pace)))
+    took_ms = float(np.median(last)) if len(last) else 0.0
+    if not len(last) or took_ms > max(KEEPING_UP_HEIGHTS * pace.height_ms, pace.usual_ms):
+        # What is usual is no backlog: the same number of bundles, so much later.
+        later_ms = min(pace.usual_ms, took_ms)
+        stretch = Window(from_ms=window.from_ms + later_ms, to_ms=window.to_ms + later_ms)
+        meanwhile = int((stretch.holds(bundles.stage_ms[bundles.completion]) & ran).sum())
         completed = min(completed, meanwhile / window.seconds)
     return rounded(completed)
 
 
-def _edge_ms(window: Window, interval_ms: float) -> float:
+def _edge_ms(window: Window, pace: Pace) -> float:
     length_ms = window.to_ms - window.from_ms
-    return min(max(EDGE_SHARE * length_ms, EDGE_BLOCKS * interval_ms), length_ms / 2)
+    return min(max(EDGE_SHARE * length_ms, EDGE_HEIGHTS * pace.height_ms), length_ms / 2)
 
 
-def latency_growth_ms(bundles: Bundles, window: Window, interval_ms: float) -> float:
-    """How much longer completion takes at the end of the window than at its start, by medians of both edges."""
+def latency_growth_ms(bundles: Bundles, window: Window, pace: Pace) -> float:
+    """How much longer completion takes at the end of the window than at its start, by medians of both edges.
+
+    0 below one height: so much the place of the edges within a height makes by itself.
+    """
     length_ms = window.to_ms - window.from_ms
-    edge_ms = _edge_ms(window, interval_ms)
+    edge_ms = _edge_ms(window, pace)
     start = Window(from_ms=window.from_ms, to_ms=window.from_ms + edge_ms)
     first = stage_latencies_ms(bundles, bundles.completion, start)
     last = stage_latencies_ms(bundles, bundles.completion, window.end(edge_ms))
     if not len(first) or not len(last):
         return 0.0
     # The edges' middles are one edge less than the window apart.
-    return float(np.median(last) - np.median(first)) * length_ms / (length_ms - edge_ms)
+    growth_ms = float(np.median(last) - np.median(first)) * length_ms / (length_ms - edge_ms)
+    return growth_ms if abs(growth_ms) >= pace.height_ms else 0.0

@@ -107,18 +107,19 @@ def _latency_table(results: Results, *, width: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), title_justify="left")
     table.title = "Latency from the intended time, ms"
     table.title_style = "dim"
-    table.add_column("stage", no_wrap=True)
+    # A figure is never cut; where it is narrow a stage's name takes two lines.
+    table.add_column("stage", no_wrap=width >= 90)
     for name in ("p50", "p90", "p99", "max"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     # Block intervals say nothing of settlement, and the names and figures of its stages need the room.
     roomy = width >= 90 and results.atomicity is None
     theory = ("p50", "p99") if width >= 90 or results.atomicity is None else ("p50",)
     for name in theory:
-        table.add_column(f"{name} exp.", justify="right", style="dim")
+        table.add_column(f"{name}\nexp.", justify="right", style="dim", no_wrap=True)
     if roomy:
-        table.add_column("p50 blocks", justify="right")
-        table.add_column("p99 blocks", justify="right")
-    table.add_column("count", justify="right")
+        table.add_column("p50\nblocks", justify="right", no_wrap=True)
+        table.add_column("p99\nblocks", justify="right", no_wrap=True)
+    table.add_column("count", justify="right", no_wrap=True)
     for stage, row in results.latency_ms.items():
         expected = results.expected_ms.get(stage, {})
         in_blocks = results.latency_blocks.get(stage, {})

@@ -17,7 +17,7 @@ FULL_MACHINE_SHARE = 0.9
 CLOCK_RESIDUAL_MS = 2.0
 SAFE_GROWTH_MS = 20.0
 SAFE_GROWTH_SHARE = 0.005
-"""Of the window's length, between the medians of its halves: above, verdicts do not keep up with blocks."""
+"""Of the window's length, between the medians of its halves: above, and above a height, verdicts fall behind blocks."""
 
 
 def generator_health(data: RunData, window: Window) -> dict[str, Any]:
@@ -102,13 +102,13 @@ def layer_reasons(data: RunData, layer: Mapping[str, Any] | None) -> list[str]:
     return [f"{never:,} executed bundles never became atomic-safe: their heights had no verdict when the run ended"]
 
 
-def layer_warnings(layer: Mapping[str, Any] | None, window: Window) -> list[str]:
+def layer_warnings(layer: Mapping[str, Any] | None, window: Window, *, height_ms: float) -> list[str]:
     """What a reader should know of the aggregation layer although the run is valid."""
     if layer is None:
         return []
     found = []
     growth_ms = layer.get("atomic_safe", {}).get("growth_ms") or 0.0
-    if growth_ms > SAFE_GROWTH_MS and growth_ms > SAFE_GROWTH_SHARE * (window.to_ms - window.from_ms):
+    if growth_ms > max(SAFE_GROWTH_MS, height_ms) and growth_ms > SAFE_GROWTH_SHARE * (window.to_ms - window.from_ms):
         found.append(
             f"verdicts fell behind: the wait from executed to atomic-safe grew by {growth_ms:.0f} ms over the run"
         )

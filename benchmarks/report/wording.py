@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from benchmarks.report.results import Results
+from benchmarks.report.run_data import shown_stage
 
 NOT_KNOWN = "-"
 INVARIANT_MEANINGS: Mapping[str, str] = {
@@ -60,7 +61,7 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 def stage_name(stage: str, results: Results) -> str:
     """A stage as it is shown; whoever reads of a proof reads what kind it is."""
-    plain = stage.replace("_", "-")
+    plain = shown_stage(stage)
     kind = _settlement(results).get("proof", {}).get("kind")
     return f"{plain} ({kind})" if stage == "proved" and kind else plain
 
@@ -98,13 +99,13 @@ def headline(results: Results) -> str:
     stage = completed_at(results)
     row = results.latency_ms.get(stage, {"count": 0, "failures": 0})
     never = row["failures"] / max(1, row["count"] + row["failures"])
-    causes = [f"{percent(never)} were never {stage.replace('_', '-')}"] if never > FEW_SHARE else []
+    causes = [f"{percent(never)} were never {shown_stage(stage)}"] if never > FEW_SHARE else []
     if (growth_ms := results.load["latency_growth_ms"]) > FEW_SHARE * 1_000 * _window_s(results):
         causes.append(f"a backlog grew by {milliseconds(growth_ms)} ms")
     # Refused, dropped and skipped bundles can be what the workload provokes; only a backlog shows that the system is
     # slow.
     backlog = growth_ms > FEW_SHARE * 1_000 * _window_s(results)
-    start = "Did not keep up" if backlog else f"Not everything was {stage.replace('_', '-')}"
+    start = "Did not keep up" if backlog else f"Not everything was {shown_stage(stage)}"
     return f"{start}: {what}" + (f" ({', '.join(causes)})" if causes else "")
 
 
@@ -181,7 +182,7 @@ def configuration(results: Results) -> list[tuple[str, str]]:
     conf, load = results.configuration, results.load
     network = (
         f"{conf.get('rollups', NOT_KNOWN)} rollups, {results.backend} sequencer, "
-        f"{conf.get('block_interval_ms', NOT_KNOWN)} ms blocks, {conf.get('launcher', NOT_KNOWN)} launcher"
+        f"{blocks(conf)}, {conf.get('launcher', NOT_KNOWN)} launcher"
     )
     if conf.get("replicas", 1) > 1:
         network += f", {conf['replicas']} replicas"
@@ -192,6 +193,7 @@ def configuration(results: Results) -> list[tuple[str, str]]:
     kind = f"{conf['workload']}, {conf.get('legs_per_bundle', NOT_KNOWN)} legs, {conf['popularity']} rollups"
     rows = [
         ("Testnet", network),
+        *([("Order", str(conf["backend_is"]))] if conf.get("backend_is") else []),
         ("Workload", f"{kind}, {conf.get('accounts_per_rollup', NOT_KNOWN)} accounts per rollup"),
         ("Load", _load(results)),
         ("Measured", f"{load['measured']}: {load['measured_from_s']:g} s to {load['measured_to_s']:g} s"),
@@ -206,6 +208,15 @@ def configuration(results: Results) -> list[tuple[str, str]]:
     if conf.get("overrides"):
         rows.append(("Overrides", ", ".join(conf["overrides"])))
     return rows + [("Left out", note) for note in conf.get("notes") or ()]
+
+
+def blocks(conf: Mapping[str, Any]) -> str:
+    """How often there are blocks, and how many of them make a height."""
+    interval_ms, height_ms = conf.get("block_interval_ms"), conf.get("height_interval_ms")
+    if interval_ms is None:
+        return f"{NOT_KNOWN} ms blocks"
+    gathered = f" in heights of {height_ms:,g} ms" if height_ms and height_ms != interval_ms else ""
+    return f"{interval_ms:,g} ms blocks{gathered}"
 
 
 def _clocks(residual_ms: float) -> str:
@@ -236,7 +247,11 @@ def _load(results: Results) -> str:
 
 def machine(results: Results) -> str:
     """Cores, memory, processor."""
-    of = results.machine
+    return machine_text(results.machine)
+
+
+def machine_text(of: Mapping[str, Any]) -> str:
+    """The same from what run.json says of it."""
     memory = of.get("memory_bytes")
     parts = [
         f"{of.get('cores', NOT_KNOWN)} cores",
@@ -255,11 +270,22 @@ def cost(results: Results) -> str:
         return "not recorded"
     parts = []
     if sums["cpu_us_per_bundle"] is not None:
-        parts.append(f"{number(sums['cpu_us_per_bundle'])} us of CPU per bundle")
+        parts.append(f"{number(sums['cpu_us_per_bundle'])} us of CPU per bundle{_of_it_beside(results)}")
     if sums["cores_used"] is not None:
         parts.append(f"{sums['cores_used']:.2f} cores in use while measured")
     parts.append(f"{number(sums['pss_mb'])} MB in all nodes")
     return ", ".join(parts)
+
+
+def _of_it_beside(results: Results) -> str:
+    """Whether the node of the chain that orders is counted."""
+    sums = results.totals
+    if sums.get("beside_is"):
+        return (
+            f" (of it {number(sums['beside_us_per_bundle'])} us in the {sums['beside_is']}, which also holds "
+            f"{number(sums['beside_pss_mb'])} MB)"
+        )
+    return " (without the chain that orders)" if results.costs is not None else ""
 
 
 def biggest_stages(results: Results, count: int = 4) -> str:

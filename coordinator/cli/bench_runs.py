@@ -15,6 +15,7 @@ from coordinator.cli.running import EXIT_BROKEN, EXIT_INTERRUPTED, Signals, fail
 from coordinator.cli.watch import JsonWatcher, LineWatcher
 from coordinator.record import VARY_KIND, ComparisonDirectory, RunDirectory
 from coordinator.spec import Scenario, load_scenario
+from coordinator.spec.backend_table import refuse_keys_of_others
 from coordinator.stages.bench import run_bench
 from coordinator.stages.progress import Interrupt, SilentObserver
 from coordinator.stages.run_state import BenchOptions
@@ -32,6 +33,7 @@ SHORTHANDS: Mapping[str, str] = {
     "step": "load.sweep_step_s",
     "bound": "load.p99_bound_ms",
     "backend": "testnet.backend",
+    "solana": "backend.solana.solana",
     "rollups": "testnet.rollups",
     "launcher": "testnet.launcher",
     "workload": "workload.kind",
@@ -127,6 +129,7 @@ def _variants(request: BenchRequest) -> list[tuple[str, Scenario, Path]]:
         overrides = (*request.overrides, *([f"{key}={value}"] if key else []))
         scenario = load_scenario(request.scenario, overrides, workloads=option_types())
         check_options_count(scenario)
+        refuse_keys_of_others(scenario.overrides, chosen=scenario.testnet.backend)
         out = request.out or RUNS / f"{scenario.name}-{stamp}"
         variants.append((value, scenario, out / f"{key.rpartition('.')[2]}={value}" if key else out))
     return variants

@@ -63,6 +63,7 @@ def _run_options(command: click.decorators.FC) -> click.decorators.FC:
     """Options of a run by itself, shared by bench and sweep."""
     options = [
         click.option("--backend", help="Sequencer backend; see `lockstep backends`."),
+        click.option("--solana", metavar="devnode|surfpool|URL|env:NAME", help="What the backend solana runs against."),
         click.option("--baseline", type=click.Path(path_type=Path, exists=True, file_okay=False),
                      help="Compare with this earlier run; a change for the worse of 10 % fails."),
     ]  # fmt: skip
@@ -93,6 +94,7 @@ def bench(**options: object) -> None:
       lockstep bench quick
       lockstep bench quick --rate 2000 --duration 20
       lockstep bench contention --set hot_share=0.5
+      lockstep bench quick --backend solana --solana surfpool
       lockstep bench quick --vary backend.block_interval_ms=50,100,200
       lockstep bench quick --baseline runs/quick-20260101-120000
     """
@@ -129,7 +131,7 @@ def sweep(**options: object) -> None:
 @click.option("--repeats", type=int, default=5, show_default=True, help="Runs of each backend; intervals need 5.")
 @click.option("--rate", type=float, help="Bundles per second.")
 @click.option("--duration", type=float, metavar="SECONDS", help="Length of the load of each run.")
-@click.option("--solana", metavar="devnode|surfpool|URL", help="What the backend solana runs against.")
+@click.option("--solana", metavar="devnode|surfpool|URL|env:NAME", help="What the backend solana runs against.")
 @_scenario_options
 def compare(**options: object) -> None:
     """Run a scenario against several backends, interleaved and repeated, and compare them.
@@ -151,6 +153,9 @@ def compare(**options: object) -> None:
 @main.command()
 @click.option("--rollups", type=int, default=None, help="Number of rollups (default 4).")
 @click.option("--backend", default=None, help="Sequencer backend; see `lockstep backends`.")
+@click.option(
+    "--solana", default=None, metavar="devnode|surfpool|URL|env:NAME", help="What the backend solana runs against."
+)
 @click.option("--launcher", default=None, help="ray (processes) or inprocess (one process, the default here).")
 @click.option("--ray-address", default="", metavar="HOST:PORT", help="Use this Ray cluster instead of a new one.")
 @click.option(

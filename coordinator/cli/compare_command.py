@@ -59,10 +59,8 @@ class CompareRequest:
         if not 1 <= options["repeats"] <= MAX_REPEATS:
             raise InvalidInput(f"--repeats {options['repeats']} must be 1 to {MAX_REPEATS:,}")
         overrides = overrides_of(options)
-        if options["solana"]:
-            if "solana" not in backends:
-                raise InvalidInput("--solana is for the backend solana, which --backends does not name")
-            overrides.append(f"backend.solana.solana={options['solana']}")
+        if options["solana"] and "solana" not in backends:
+            raise InvalidInput("--solana is for the backend solana, which --backends does not name")
         return cls(
             scenario=options["scenario"],
             backends=backends,

@@ -10,6 +10,7 @@ from coordinator.cli.running import EXIT_BROKEN, fail
 from coordinator.launch import LaunchOptions
 from coordinator.launch.running import ENDPOINTS_FILE
 from coordinator.spec import load_scenario
+from coordinator.spec.backend_table import refuse_keys_of_others
 from coordinator.stages.up import RUNS, run_status, run_up
 from coordinator.workload.table import option_types
 from nodes.model.errors import InvalidInput, TestbedError
@@ -34,7 +35,10 @@ def up_command(options: Mapping[str, Any]) -> int:
             overrides.append(f"testnet.rollups={options['rollups']}")
         if options["backend"] is not None:
             overrides.append(f"testnet.backend={options['backend']}")
+        if options["solana"] is not None:
+            overrides.append(f"backend.solana.solana={options['solana']}")
         scenario = load_scenario(options["scenario"] or DEFAULT_SCENARIO, overrides, workloads=option_types())
+        refuse_keys_of_others(scenario.overrides, chosen=scenario.testnet.backend)
         for note in scenario.notes:
             click.echo(f"note: {note}", err=True)
         out: Path | None = options["out"]
@@ -48,7 +52,7 @@ def up_command(options: Mapping[str, Any]) -> int:
 
 def _refuse_with_resume(options: Mapping[str, Any]) -> None:
     """A stopped testnet has its rules already."""
-    given = [name for name in ("rollups", "backend", "scenario", "out") if options[name] is not None]
+    given = [name for name in ("rollups", "backend", "solana", "scenario", "out") if options[name] is not None]
     given += ["set"] if options["overrides"] else []
     if given:
         raise InvalidInput(

@@ -9,10 +9,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from coordinator.spec.reader import read_table
-from coordinator.spec.scenario import Between, FaultTable, Hex, OneOf
+from coordinator.spec.scenario import Between, FaultTable, Hex, OneOf, Scenario
+from coordinator.spec.testnet import ResolvedTestnet
 from nodes.model.errors import InvalidScenario, UnknownName
 from nodes.model.faults import EvidenceKind
+from nodes.sequencer.backend import KILL_ENGINE
+from nodes.sequencer.backends import BACKENDS
 
+OF_EVERY_SEQUENCER = ("kill", "crash")
+"""Faults of a process, whatever runs in it."""
 ANY_ROLLUP = "any-rollup"
 """As a target: one of the rollup nodes, chosen by the scenario's seed."""
 
@@ -268,6 +273,29 @@ def plan_faults(
             PlannedFault(at_s=table.at_s, name=table.kind, target=target, kind=options, struck=tuple(struck))
         )
     return tuple(sorted(planned, key=lambda fault: fault.at_s))
+
+
+def faults_of(scenario: Scenario, testnet: ResolvedTestnet) -> tuple[PlannedFault, ...]:
+    """`plan_faults` of a scenario whose sequencer can have them all. Raises InvalidScenario where it cannot."""
+    nodes, source = testnet.nodes_by_kind, scenario.source
+    planned = plan_faults(scenario.faults, nodes=nodes, seed=scenario.seed, source=source)
+    backend = BACKENDS[testnet.backend]
+    possible = backend.faults(backend.configure(testnet.backend_options))
+    for fault in planned:
+        name = KILL_ENGINE if fault.kind == Kill(what="engine") else fault.name
+        if fault.target in nodes["sequencer"] and name not in (*OF_EVERY_SEQUENCER, *possible):
+            raise InvalidScenario(
+                f"{source}: the fault {name!r} at_s = {fault.at_s:g} strikes the sequencer, and that of backend "
+                f"{backend.name!r} with these settings cannot have it; {_remedy(name)}"
+            )
+    return planned
+
+
+def _remedy(fault: str) -> str:
+    """Which backends can have it as they come; leaving it out always helps."""
+    able = [name for name, backend in BACKENDS.items() if fault in backend.faults(backend.configure({}))]
+    use = " or ".join(f"backend {name!r} with its default settings" for name in able)
+    return f"use {use}, or leave the fault out" if use else "leave the fault out"
 
 
 def check_times(faults: Sequence[PlannedFault], *, length_s: float | None, source: str) -> None:

@@ -68,6 +68,8 @@ class Endpoints:
     agglayer_address: str = ""
     """gRPC of the aggregation layer; empty where there is none. Likewise the next."""
     l1_rpc_url: str = ""
+    order_rpc_url: str = ""
+    """JSON-RPC of the chain that orders, such as a Solana dev node."""
 
 
 def _silent(message: str) -> None:
@@ -138,6 +140,7 @@ class RunningTestnet(ABC):
         self.sequencer_address = self._address("sequencer")
         self.agglayer_address = self._address("agglayer")
         """gRPC of the aggregation layer; empty where there is none. Likewise the next."""
+        self.order_rpc_url = next((node.rpc_url for _, node in self._nodes.values() if node.kind == "sequencer"), "")
         self.l1_rpc_url = next((node.rpc_url for _, node in self._nodes.values() if node.kind == "l1"), "")
         self.submit_address = self.user_address(self._address("builder") or self.sequencer_address)
         """Where users submit: the builder's, or else the sequencer's."""
@@ -305,6 +308,7 @@ class RunningTestnet(ABC):
             submit_address=self.submit_address,
             agglayer_address=self.user_address(self.agglayer_address),
             l1_rpc_url=self.user_address(self.l1_rpc_url),
+            order_rpc_url=self.user_address(self.order_rpc_url),
         )
 
     def save_endpoints(self) -> None:

@@ -5,11 +5,11 @@ NAME, whichever the file names. Choosing another backend than the file's drops t
 something else, and a key of the same name may mean something else there. Knows no backend and reads no value.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nodes.model.errors import InvalidScenario
+from nodes.model.errors import InvalidInput, InvalidScenario
 
 PREFIX = "backend."
 """In front of a backend's name where a sub-table is addressed: `backend.lazy`."""
@@ -45,8 +45,16 @@ class BackendTable:
             return ()
         # Texts can be secrets.
         keys = ", ".join(f"{k}" if isinstance(v, str) else f"{k} = {v}" for k, v in self.direct.items())
-        text = (
-            f"[backend] of the scenario is for {self.owner}, so {chosen} runs without {keys}; "
-            f"[{PREFIX}{chosen}] or --set {PREFIX}{chosen}.KEY=VALUE sets keys of {chosen}"
-        )
-        return (text,)
+        own = f"its own: --set {PREFIX}{chosen}.KEY=VALUE"
+        return (f"[backend] is for {self.owner}: {chosen} runs without {keys} ({own})",)
+
+
+def refuse_keys_of_others(overrides: Iterable[str], *, chosen: str) -> None:
+    """Of a command that runs one backend: a key for another one would be believed to count. Raises InvalidInput."""
+    for override in overrides:
+        table, _, key = override.partition("=")[0].strip().removeprefix(PREFIX).partition(".")
+        if override.strip().startswith(PREFIX) and key and table != chosen:
+            raise InvalidInput(
+                # Without the value, which may be a secret.
+                f"{PREFIX}{table}.{key} is for the backend {table}, and this runs {chosen}; add --backend {table}"
+            )

@@ -200,8 +200,22 @@ def _backend_options(raw: Raw, backends: Configs, written: BackendTable, *, chos
         asked = raw["backend"] if name == chosen else {}
         config = _config_of(backends, "backend", name)
         found[name] = {**written.options_for(name), **asked, **raw[f"{PREFIX}{name}"]}
-        read_table(config, found[name], table="backend" if name == written.owner else f"{PREFIX}{name}", source=source)
+        where = "backend" if name == written.owner else f"{PREFIX}{name}"
+        for key in found[name]:
+            _refuse_key_of_another(key, name, backends, where=f"{source}: [{where}] {key}")
+        read_table(config, found[name], table=where, source=source)
     return found[chosen]
+
+
+def _refuse_key_of_another(key: str, name: str, backends: Configs, *, where: str) -> None:
+    """A key that the backend `name` lacks and another has: what was meant is that one. Raises InvalidScenario."""
+    having = {other: {item.name for item in fields(config)} for other, config in backends.items()}
+    owners = [other for other, keys in having.items() if key in keys]
+    if owners and name not in owners:
+        raise InvalidScenario(
+            f"{where}: this is a key of the backend {owners[0]}, not of {name}; run it with --backend {owners[0]}, or "
+            f"write {PREFIX}{owners[0]}.{key} for when that one is chosen"
+        )
 
 
 def _backend_configs() -> dict[str, type[Any]]:
@@ -301,7 +315,9 @@ def _read_plain(kind: type[Any], value: Any, *, where: str) -> Any:
         return Path(value)
     if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
-    raise InvalidScenario(f"{where} = {value!r} must be {_NAMES[kind]}")
+    # Not what is in a list or a table: a keypair is a list of numbers to some.
+    shown = f"a {'table' if isinstance(value, dict) else 'list'}" if isinstance(value, (list, dict)) else repr(value)
+    raise InvalidScenario(f"{where} = {shown} must be {_NAMES[kind]}")
 
 
 def _check_bound(bound: Any, value: Any, *, where: str) -> None:
@@ -393,7 +409,12 @@ def _apply_overrides(raw: Raw, overrides: Sequence[str], *, own: _OwnKeys, sourc
     for key, value in sorted(pairs, key=lambda pair: pair[0] not in selecting):
         if key in WITH_KEYS_OF_OTHERS:
             key = {"backend": "testnet.backend", "prover": "agglayer.prover"}[key]
-        table, name = _full_key(key, known_keys(), open_workload=own.workloads is None)
+        known = known_keys()
+        last = key.removeprefix(PREFIX)
+        if "." not in last and "backend" in known and not any(last in names for names in _plain(known).values()):
+            backend = str(raw["testnet"].get("backend", _DEFAULT_BACKEND))
+            _refuse_key_of_another(last, backend, own.backends, where=f"override {key!r}")
+        table, name = _full_key(key, known, open_workload=own.workloads is None)
         raw[table][name] = value
 
 
@@ -408,11 +429,16 @@ def _split_override(override: str) -> tuple[str, Any]:
         return key, text.strip()  # a bare word is text, so that the shell needs no second pair of quotes
 
 
+def _plain(known: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """The tables whose keys need not be written out: all but the sub-tables of backends."""
+    return {table: names for table, names in known.items() if not table.startswith(PREFIX)}
+
+
 def _full_key(key: str, known: Mapping[str, Sequence[str]], *, open_workload: bool) -> tuple[str, str]:
     where = f"override {key!r}"
     table, dot, name = key.rpartition(".")
     if not dot:
-        known = {table: names for table, names in known.items() if not table.startswith(PREFIX)}
+        known = _plain(known)
         homes = [table for table, names in known.items() if name in names]
         if len(homes) == 1:
             return homes[0], name

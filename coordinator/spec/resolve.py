@@ -1,6 +1,7 @@
 """From a scenario to a testnet that can be started: ids, names, keys, genesis. Equal scenarios resolve equally.
 
-Touches no network and no clock. Only a scenario with contracts of its own runs a short-lived engine.
+Touches no network and no clock. Only a scenario with contracts of its own runs a short-lived engine, and files and
+variables are looked at that the backend's keys name.
 """
 
 import json
@@ -22,7 +23,7 @@ from coordinator.spec.agglayer import (
 from coordinator.spec.keys import dev_account, dev_key
 from coordinator.spec.regions import resolve_wide_area
 from coordinator.spec.scenario import ContractTable, Scenario
-from coordinator.spec.testnet import FORMAT, PlacedContract, ResolvedRollup, ResolvedTestnet
+from coordinator.spec.testnet import FORMAT, SEQUENCER_NAME, PlacedContract, ResolvedRollup, ResolvedTestnet
 from nodes.evm.agglayer_contracts import MARKET_1, MARKET_2
 from nodes.evm.constructors import DEFAULT_DEPLOYER, GenesisContract, with_contracts
 from nodes.evm.contracts import address_of, load_artifact
@@ -42,6 +43,7 @@ from nodes.model.config import DivergenceConfig
 from nodes.model.errors import InvalidInput, InvalidScenario
 from nodes.model.execution import RollupParams, TestnetParams
 from nodes.model.ids import Address, hex_of, rollup_id_of
+from nodes.model.wide_area import NOWHERE, SOLANA
 from nodes.rules.hashes import sha256
 from nodes.sequencer.backends import BACKENDS, Backend
 
@@ -66,7 +68,7 @@ def resolve(scenario: Scenario, *, engine_path: Callable[[], Path] | None = None
 
     `engine_path` finds the engine binary and is only called where the scenario has contracts of its own; the default
     looks where every node looks. Raises InvalidScenario for a contract that cannot stand in the genesis, and for an
-    aggregation layer that could not work.
+    aggregation layer or a backend that could not work.
     """
     table, seed = scenario.testnet, scenario.seed
     params = TestnetParams(
@@ -115,7 +117,19 @@ def resolve(scenario: Scenario, *, engine_path: Callable[[], Path] | None = None
         # Replicas execute the same: the first node of a rollup is enough.
         divergence_rollups=scenario.divergence.only or tuple(rollup.name for rollup in rollups),
     )
-    return replace(testnet, wide_area=resolve_wide_area(scenario, testnet.nodes_by_kind))
+    testnet = replace(testnet, wide_area=resolve_wide_area(scenario, testnet.nodes_by_kind))
+    _look_outside(scenario, testnet, backend)
+    return testnet
+
+
+def _look_outside(scenario: Scenario, testnet: ResolvedTestnet, backend: Backend) -> None:
+    """Files and variables that the backend's keys name, so that a mistake costs no time."""
+    area = testnet.wide_area
+    places = {area.region_of(SEQUENCER_NAME), area.region_of(SOLANA)} if area else set()
+    try:
+        backend.preflight(backend.configure(testnet.backend_options), is_far=len(places) == 2 and NOWHERE not in places)
+    except InvalidInput as error:
+        raise InvalidScenario(f"{scenario.source}: {error}") from error
 
 
 def _divergence(scenario: Scenario) -> DivergenceConfig | None:

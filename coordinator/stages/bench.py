@@ -13,10 +13,10 @@ import numpy as np
 
 from coordinator.collect.clocks import ClockOffset, combine, estimate_offset
 from coordinator.collect.collector import Collector, TraceSource
-from coordinator.faults import Injector, PlannedFault, check_times, plan_faults
+from coordinator.faults import Injector, PlannedFault, check_times, faults_of
 from coordinator.launch import LaunchOptions, RunningTestnet, launcher_named
 from coordinator.record import RunDirectory
-from coordinator.spec import Scenario, resolve
+from coordinator.spec import ResolvedTestnet, Scenario, resolve
 from coordinator.spec.testnet import AGGLAYER_NAME, SEQUENCER_NAME
 from coordinator.stages.costs import read_status
 from coordinator.stages.engine_bound import measure_engine_bound
@@ -34,6 +34,7 @@ from coordinator.workload.generator import NS_PER_MS, NS_PER_S
 from coordinator.workload.presign import Presigner, presigner
 from coordinator.workload.replay import Replayer
 from nodes.model.errors import TestbedError
+from nodes.sequencer.backends import BACKENDS
 from nodes.telemetry.clock import SystemClock, boot_id
 from nodes.telemetry.resources import usable_cores
 from nodes.wire.control import ControlClient
@@ -50,7 +51,6 @@ REPLAY_STREAM = 2
 """Which of the seed's streams of chance chooses what is replayed."""
 REPLAY_AFTER_WINDOWS = 2
 """Replay windows after which an old bundle is handed in again: surely after its end."""
-DEFAULT_INTERVAL_MS = 100
 
 
 async def run_bench(
@@ -61,12 +61,7 @@ async def run_bench(
     observer, interrupt = observer or SilentObserver(), interrupt or Interrupt()
     testnet = await asyncio.to_thread(resolve, scenario, engine_path=_engine_path(options))
     launcher_named(testnet.launcher, ray_address=options.ray_address)
-    faults = plan_faults(
-        scenario.faults,
-        nodes=testnet.nodes_by_kind,
-        seed=scenario.seed,
-        source=scenario.source,
-    )
+    faults = faults_of(scenario, testnet)
     # Before anything is started, so that a mistake in the scenario costs no time.
     setup = load_setup(scenario, testnet, rollups=len(testnet.rollups), stream=LOAD_STREAM)
     schedule = None
@@ -182,8 +177,7 @@ def _driver(
         shared_process=any(host.pid == os.getpid() for host in running.hosts),
     )
     if setup.shape.replay_share:
-        interval_ms = int(state.testnet.backend_options.get("block_interval_ms", DEFAULT_INTERVAL_MS))
-        after_ns = REPLAY_AFTER_WINDOWS * state.testnet.params.replay_window * interval_ms * NS_PER_MS
+        after_ns = replay_delay_ns(state.testnet)
         driver.make_replayer = lambda dispatcher, submissions, tell: Replayer(
             dispatcher=dispatcher,
             submissions=submissions,
@@ -195,6 +189,13 @@ def _driver(
             tell=tell,
         )
     return driver
+
+
+def replay_delay_ns(testnet: ResolvedTestnet) -> int:
+    """How long an old bundle waits before it is handed in again: so many heights that its window is surely over."""
+    backend = BACKENDS[testnet.backend]
+    height_ms = backend.height_interval_ms(backend.configure(testnet.backend_options))
+    return REPLAY_AFTER_WINDOWS * testnet.params.replay_window * height_ms * NS_PER_MS
 
 
 def _unsound(state: RunState) -> list[int]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from coordinator.faults import faults_of
 from coordinator.launch import launcher_named
 from coordinator.record import BACKENDS_KIND, ComparisonDirectory
 from coordinator.spec import Scenario, resolve
@@ -156,6 +157,7 @@ async def _check(sides: Sequence[Side], options: CompareOptions) -> None:
     for side in sides:
         testnet = await asyncio.to_thread(resolve, side.scenario)
         launcher_named(testnet.launcher, ray_address=options.ray_address)
+        faults_of(side.scenario, testnet)
 
 
 async def _run_one(

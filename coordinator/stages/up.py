@@ -137,6 +137,8 @@ class _Up:
         say(f"\n{len(running.rollups)} rollups ready after {running.ready_s:.1f} s")
         say(f"files: {running.directory}")
         say(f"sequencer ({self._testnet.backend}, gRPC): {reached.sequencer_address}")
+        if reached.order_rpc_url:
+            say(f"chain that orders ({self._testnet.backend}, JSON-RPC and WebSocket): {reached.order_rpc_url}")
         if reached.submit_address != reached.sequencer_address:
             say(f"super builder, which takes users' bundles (gRPC): {reached.submit_address}")
         if reached.agglayer_address:
@@ -223,6 +225,7 @@ def description(running: RunningTestnet) -> dict[str, Any]:
         "atomicity": testnet.atomicity,
         "submit": {"grpc": reached.submit_address},
         "agglayer": {"grpc": reached.agglayer_address} if reached.agglayer_address else None,
+        "order_rpc_url": reached.order_rpc_url or None,
         "l1": {"chain_id": L1_CHAIN_ID, "rpc_url": reached.l1_rpc_url} if reached.l1_rpc_url else None,
         "rollups": [
             {

@@ -27,6 +27,7 @@ from coordinator.record import FORMAT
 from coordinator.spec.testnet import AGGLAYER_NAME, SEQUENCER_NAME
 from coordinator.stages import atomic_invariants, invariants
 from coordinator.stages.agglayer_account import AgglayerFacts, agglayer_account, reorg_depths
+from coordinator.stages.backend_facts import backend_facts
 from coordinator.stages.bond_claims import claim_bonds
 from coordinator.stages.costs import cost_documents, read_status
 from coordinator.stages.divergence_account import divergence_document
@@ -292,6 +293,7 @@ def _about(
         "load_kind": scenario.load.kind,
         "p99_bound_ms": scenario.load.p99_bound_ms,
         **sequencer,
+        **backend_facts(backend, testnet.backend_options),
         "expected": to_json(dict(expected)),
         "promises": {level: getattr(backend, level) for level in ("soft", "firm", "final")},
         "trust": [to_json(row) for row in backend.trust],

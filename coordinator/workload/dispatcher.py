@@ -149,7 +149,7 @@ class Dispatcher:
     def overloaded(self, bundles: Sequence[int], *, retry_ns: int, now_ns: int) -> None:
         """Nothing of one message was taken; its lanes wait until `retry_ns`."""
         self.overloads += 1
-        self._strict_until_ns = max(self._strict_until_ns, retry_ns, now_ns + STRICT_NS)
+        self._strict_until_ns = max(self._strict_until_ns, max(retry_ns, now_ns) + STRICT_NS)
         for bundle in bundles:
             self._take_back(bundle, retry_ns)
 

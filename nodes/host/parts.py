@@ -71,6 +71,7 @@ class Running:
     inject: Callable[[Fault], Awaitable[None]] | None = None
     stage_cpu_ns: Callable[[], Mapping[str, int]] = dict
     engine_pid: Callable[[], int] = int
+    rpc_url: Callable[[], str] = str
     engine_pss_bytes: int = 0
 
 
@@ -124,7 +125,7 @@ class HostParts:
         async with asyncio.TaskGroup() as group:
             await begun(node.wait_ready, group.create_task(node.run()))
             async with self.serving(running, servicers) as grpc_address:
-                self.usable(running, grpc_address)
+                self.usable(running, grpc_address, rpc_url=running.rpc_url())
                 await self.until_stop(running.kind)
             node.stop()
 

@@ -19,5 +19,5 @@ async def run_sequencer(host: HostParts, config: SequencerNodeConfig) -> None:
         crash=host.crash,
         link=host.link(config.name),
     )
-    running.engine_pid = lambda: node.engine_pid
+    running.engine_pid, running.rpc_url = lambda: node.engine_pid, lambda: node.rpc_url
     await host.serve(running, node, [SequencerServicer(node)])

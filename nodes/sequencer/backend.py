@@ -43,6 +43,11 @@ class SequencerNode(Sequencer, Protocol):
         ...
 
     @property
+    def rpc_url(self) -> str:
+        """JSON-RPC of the chain that orders, for people and their tools; empty where there is none to show."""
+        ...
+
+    @property
     def stage_cpu_ns(self) -> Mapping[str, int]:
         """Thread CPU time by stage since start."""
         ...
@@ -69,6 +74,26 @@ class Build(Protocol):
         ...
 
 
+class Preflight(Protocol):
+    """Refuses a config whose files, variables or links could not work. Opens no connection."""
+
+    def __call__(self, config: Any, /, *, is_far: bool) -> None:
+        """`is_far`: the link to the chain that orders is emulated. Raises InvalidInput, without secrets."""
+        ...
+
+
+KILL_ENGINE = "kill of the engine"
+"""In `Backend.faults`: `kind = "kill"` with `what = "engine"`."""
+
+
+def _no_faults(_config: Any) -> frozenset[str]:
+    return frozenset()
+
+
+def _nothing_outside(_config: Any, *, is_far: bool) -> None:
+    del is_far
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
     """What theory says of one stage's latency in one configuration; a lower bound where the formula has a remainder."""
@@ -77,6 +102,8 @@ class Expected:
     """In words a reader of a report can check, over the config's keys."""
     p50_ms: float
     p99_ms: float
+    by_construction: bool = False
+    """The wait follows from what the config itself sets, so agreement shows only that nothing was added."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +116,16 @@ class TrustRow:
     """What of its promises rests on this part being honest and up."""
     when_it_fails: str
     """What users see, what is lost and what is not."""
+
+
+def block_interval_of(config: Any) -> int:
+    """Width of a height where each block is one."""
+    return int(config.block_interval_ms)
+
+
+def nothing_to_say(config: Any) -> str:
+    """Of a backend that describes no config."""
+    return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +150,16 @@ class Backend:
     """From a config to expected latency from due, by stage; stages without a closed form are absent."""
     trust: tuple[TrustRow, ...]
     """Every part whose failure users would notice; printed by `lockstep backends` and beside every comparison."""
+    faults: Callable[[Any], frozenset[str]] = _no_faults
+    """From a config to the scenario faults its sequencer can have, beside `crash` and `kill` of its process.
+
+    `KILL_ENGINE` among them where it has a process beside itself that it can go on without."""
+    preflight: Preflight = _nothing_outside
+    """Looks at what the config names outside itself, before anything is started."""
+    describe_config: Callable[[Any], str] = nothing_to_say
+    """From a config to one line of what it makes of the backend; holds no secret."""
+    height_interval_ms: Callable[[Any], int] = block_interval_of
+    """From a config to the time between heights under an even load: latency steps in multiples of it."""
 
     def configure(self, options: Mapping[str, Any]) -> Any:
         """The config that these keys give. Raises InvalidScenario for an unknown key or a value out of range."""

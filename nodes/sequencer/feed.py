@@ -27,6 +27,7 @@ from nodes.model.sequenced_block import (
 )
 from nodes.rules.sequenced_block import BlockTrees, filter_block
 from nodes.rules.withholding import withhold
+from nodes.sequencer.threads import to_end
 from nodes.telemetry.clock import thread_cpu_ns
 from nodes.wire.blocks import stored_block_from_bytes
 
@@ -107,6 +108,7 @@ class BlockFeed:
         self._followers: set[_Follower] = set()
         self._roll_backs = 0
         self._news = asyncio.Event()
+        self._news_count = 0
         self._has_ended = False
         self._withheld: tuple[EvidenceKind, int] | None = None
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sequencer-read")
@@ -169,10 +171,14 @@ class BlockFeed:
         self._withheld = (kind, blocks)
 
     def end(self) -> None:
-        """Followers get Unavailable; reads that are running finish first."""
+        """Followers get Unavailable. A read may still be running: see `wait_read`."""
         self._has_ended = True
         self._wake()
-        self._reader.shutdown(wait=True)
+        self._reader.shutdown(wait=False)
+
+    async def wait_read(self) -> None:
+        """After `end`: return once no read is running, so that the log can be closed. A database may take long."""
+        await to_end(self._reader.shutdown)
 
     async def follow(self, locator: Sequence[BlockRef], rollup_id: RollupId) -> AsyncGenerator[SequencerEvent, None]:
         """See `nodes.ports.Sequencer.follow`."""
@@ -213,22 +219,25 @@ class BlockFeed:
         """The block after the follower's place; None where a roll-back came in between.
 
         The log may already lack a block that is not firm, or hold another in its place, while the roll-back that says
-        so is still on its way here: then the follower waits for it. Raises Pruned.
+        so is still on its way here: then the follower waits for it, unless it came during the read. Raises Pruned.
         """
         place = follower.place
         height = place.height + 1
+        news_count = self._news_count
         if height >= self.oldest_recent_height:
             return self._recent[height - self.oldest_recent_height]
         try:
             served = await asyncio.get_running_loop().run_in_executor(self._reader, self._read, height)
         except Pruned:
-            if height <= self._firm_height:
+            # What was firm before the read and is firm now was in the log all the time, or is there no more.
+            if height <= self._firm_height and news_count == self._news_count:
                 raise
             served = None
         if follower.place != place or follower.rolled_back_to is not None or self._has_ended:
             return None
         if served is None or served.block.header.parent_hash != place.hash:
-            await self._news.wait()
+            if news_count == self._news_count:  # else it may be what came during the read that is to be waited for
+                await self._news.wait()
             return None
         return served
 
@@ -250,6 +259,7 @@ class BlockFeed:
 
     def _wake(self) -> None:
         # A pulse: those who wait now are woken, those who come later look at the head first.
+        self._news_count += 1
         self._news.set()
         self._news.clear()
 

@@ -127,6 +127,7 @@ class LazySequencer:
             self._opened.set()
             if self._chain is not None:
                 self._chain.feed.end()
+                await self._chain.feed.wait_read()
             if log is not None:
                 log.close()
 
@@ -142,6 +143,11 @@ class LazySequencer:
     def engine_pid(self) -> int:
         """See `SequencerNode`."""
         return 0
+
+    @property
+    def rpc_url(self) -> str:
+        """See `SequencerNode`."""
+        return ""
 
     @property
     def stage_cpu_ns(self) -> Mapping[str, int]:
@@ -230,14 +236,24 @@ def verifier(options: Mapping[str, Any]) -> VerifyFinality:
 def expected(config: Config) -> Mapping[str, Expected]:
     """Bundles come at any moment of an interval and wait for its end."""
     interval_ms = float(config.block_interval_ms)
-    wait = {"p50_ms": interval_ms / 2, "p99_ms": interval_ms * 0.99}
+
+    def wait(formula: str, *, by_construction: bool) -> Expected:
+        return Expected(
+            formula=formula, p50_ms=interval_ms / 2, p99_ms=interval_ms * 0.99, by_construction=by_construction
+        )
+
     return {
-        "sequenced": Expected(formula="uniform wait for the cut: block_interval_ms / 2", **wait),
-        "firm": Expected(formula="block_interval_ms / 2, and one commit to the disk", **wait),
-        "executed": Expected(
-            formula="block_interval_ms / 2, one commit, and derivation and execution of the block", **wait
+        "sequenced": wait("uniform wait for the cut: block_interval_ms / 2", by_construction=True),
+        "firm": wait("block_interval_ms / 2, and one commit to the disk", by_construction=True),
+        "executed": wait(
+            "block_interval_ms / 2, one commit, and derivation and execution of the block", by_construction=False
         ),
     }
+
+
+def describe_config(config: Config) -> str:
+    """See `Backend.describe_config`."""
+    return f"blocks cut every {config.block_interval_ms:,} ms"
 
 
 TRUST = (
@@ -275,4 +291,6 @@ BACKEND = Backend(
     verifier=verifier,
     expected=expected,
     trust=TRUST,
+    faults=lambda _config: frozenset({"withhold", "fork"}),
+    describe_config=describe_config,
 )

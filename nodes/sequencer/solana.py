@@ -7,20 +7,34 @@ Soft = confirmed, firm = finalized, final = firm. Here stand what it is called, 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from nodes.model.errors import InvalidInput, InvalidScenario
 from nodes.model.execution import TestnetParams
 from nodes.model.ids import hex_of
 from nodes.model.solana import DEVNODE, SURFPOOL
+from nodes.model.wide_area import NOWHERE
 from nodes.ports import Link, direct
 from nodes.rules.finality import VerifyFinality
 from nodes.rules.payload import address_of
 from nodes.rules.solana_proof import is_proven_by
-from nodes.sequencer.backend import Backend, Expected, SequencerNode, TrustRow
+from nodes.sequencer.backend import KILL_ENGINE, Backend, Expected, SequencerNode, TrustRow
+from nodes.sequencer.outside_values import is_reference
 from nodes.sequencer.signing_key import key_of, signer_of
-from nodes.sequencer.solana_options import NAME, Config
+from nodes.sequencer.solana_options import NAME, PROGRAM, Config
 from nodes.telemetry.clock import Clock
 from nodes.telemetry.crash import CrashPoint, no_crash
 from nodes.telemetry.tracer import Tracer
+
+TROUBLES = (
+    "solana_fork",
+    "skip_slots",
+    "drop_transactions",
+    "lag_rpc",
+    "rpc_down",
+    "expire_blockhashes",
+)
+"""Scenario faults that only a dev node can have."""
 
 
 def build(
@@ -55,20 +69,41 @@ def expected(config: Config) -> Mapping[str, Expected]:
         SURFPOOL: "; Surfpool's own depths",
     }.get(config.solana, "; depths as the chain is assumed to have")
 
-    def stage(formula: str, depth_ms: float) -> Expected:
+    def stage(formula: str, depth_ms: float, *, follows: bool = config.solana == DEVNODE) -> Expected:
         return Expected(
             formula=f"flush_ms / 2 + {name} + {formula}{by_construction} (slot = block_interval_ms)",
             p50_ms=flush / 2 + wait / 2 + known + depth_ms,
             p99_ms=flush + wait * 0.99 + known + depth_ms,
+            by_construction=follows,
         )
 
     return {
         "sequenced": stage(f"{timing.confirm_slots} slots until confirmed", soft),
         "firm": stage(f"{timing.finalize_slots} slots until finalized", firm),
         "executed": stage(
-            f"{timing.confirm_slots} slots until confirmed, derivation and execution of the height", soft
+            f"{timing.confirm_slots} slots until confirmed, derivation and execution of the height", soft, follows=False
         ),
     }
+
+
+def height_interval_ms(config: Config) -> int:
+    """A bucket is a height, and without buckets a Solana block."""
+    return max(config.bucket_ms, config.block_interval_ms)
+
+
+def describe_config(config: Config) -> str:
+    """See `Backend.describe_config`."""
+    timing = config.timing
+    node = {
+        DEVNODE: "Lockstep dev node, no validators",
+        SURFPOOL: "Surfpool, no validators",
+    }.get(config.solana, f"RPC of {urlsplit(config.solana).hostname or config.solana}, depths as assumed")
+    heights = f"a height per {config.bucket_ms:,} ms of slots" if config.bucket_ms else "heights per slot"
+    inbox = "inbox program" if config.inbox == PROGRAM else "memo inbox"
+    return (
+        f"{node}: slots of {config.block_interval_ms:,} ms, confirmed {timing.confirm_slots}, finalized "
+        f"{timing.finalize_slots} slots behind; {heights}; {inbox}; {config.payers} payers"
+    )
 
 
 TRUST = (
@@ -119,6 +154,37 @@ def verifier(options: Mapping[str, Any]) -> VerifyFinality:
     return lambda header_hash, proof: is_proven_by(signer, header_hash=header_hash, proof=proof)
 
 
+def faults(config: Config) -> frozenset[str]:
+    """A dev node has troubles and a ledger to go on from; a Surfpool can only be paused; somebody's chain nothing."""
+    found = frozenset({"withhold"})
+    if config.starts_node:
+        found |= {"pause"}
+    if config.solana == DEVNODE:
+        found |= {KILL_ENGINE, *TROUBLES}
+    return found
+
+
+def preflight(config: Config, *, is_far: bool) -> None:
+    """See `nodes.sequencer.backend.Preflight`."""
+    outside = config.outside()
+    if config.starts_node:
+        return
+    if is_far and urlsplit(outside.solana).scheme == "https":
+        raise InvalidScenario(
+            "[backend] solana is an https endpoint, which has a distance of its own and no link that could be "
+            f'emulated: set solana = "{NOWHERE}" in [regions]'
+        )
+    from nodes.solana.keypairs import keypair_from_file, read_keypair
+
+    try:
+        if is_reference(config.keypair):
+            read_keypair(outside.keypair)
+        else:
+            keypair_from_file(Path(outside.keypair).expanduser())
+    except InvalidInput as error:
+        raise InvalidScenario(f"[backend] keypair: {error}") from error
+
+
 BACKEND = Backend(
     name=NAME,
     describe="Solana orders bundles in an inbox program (Nexus), and a reader turns confirmed blocks into heights",
@@ -131,4 +197,8 @@ BACKEND = Backend(
     verifier=verifier,
     expected=expected,
     trust=TRUST,
+    faults=faults,
+    preflight=preflight,
+    describe_config=describe_config,
+    height_interval_ms=height_interval_ms,
 )

@@ -29,6 +29,7 @@ from nodes.sequencer.admission import check_count, examine
 from nodes.sequencer.feed import BlockFeed, ServedBlock
 from nodes.sequencer.signing_key import key_of
 from nodes.sequencer.solana_options import MEMO, NAME, Config
+from nodes.sequencer.threads import to_end
 from nodes.solana.reader import Reader
 from nodes.solana.reader_chain import SealedHeight
 from nodes.solana.reader_store import ReaderStore, sqlite_url
@@ -97,7 +98,7 @@ class SolanaSequencer:
         chain_id = self._testnet.sequencer_chain_id
         journal = await asyncio.to_thread(SubmitJournal, self._directory, chain_id=chain_id, crash=self._crash)
         opened.callback(journal.close)
-        url = self._config.store_url or sqlite_url(self._directory)
+        url = self._config.outside().store_url or sqlite_url(self._directory)
         store = await asyncio.to_thread(ReaderStore, url, chain_id, crash=self._crash)
         opened.callback(store.close)
         return journal, store
@@ -116,7 +117,8 @@ class SolanaSequencer:
         async with AsyncExitStack() as opened:
             session = self._session = self._new_session()
             await session.open(opened)
-            chain = await asyncio.to_thread(self._continue_chain, session, journal, store)
+            chain = await to_end(lambda: self._continue_chain(session, journal, store))
+            opened.push_async_callback(chain.feed.wait_read)
             opened.callback(chain.feed.end)
             self._chain = chain
             self._opened.set()
@@ -152,6 +154,11 @@ class SolanaSequencer:
         """See `SequencerNode`."""
         return self._session.pid if self._session else 0
 
+    @property
+    def rpc_url(self) -> str:
+        """See `SequencerNode`. That of somebody else's node is not told on: it may hold a key."""
+        return self._session.endpoint.rpc_url if self._session and self._config.starts_node else ""
+
     async def submit(self, submissions: Sequence[bytes]) -> list[Ticket]:
         """See `nodes.ports.Sequencer.submit`."""
         chain = await self._running()
@@ -175,6 +182,7 @@ class SolanaSequencer:
     async def status(self) -> SequencerStatus:
         """See `nodes.ports.Sequencer.status`."""
         chain = await self._running()
+        assert self._session is not None
         return SequencerStatus(
             backend=NAME,
             head=chain.feed.head,
@@ -184,7 +192,7 @@ class SolanaSequencer:
             rollup_ids=tuple(params.rollup_id for params in self._testnet.rollups),
             block_interval_ms=self._config.block_interval_ms,
             block_bytes_max=self._config.block_bytes_max,
-            costs=chain.submitter.costs,
+            costs={**chain.submitter.costs, "deployment_lamports": self._session.deployment_lamports},
         )
 
     async def inject(self, fault: Fault) -> None:
@@ -232,13 +240,13 @@ class SolanaSequencer:
             self._tracer.record(ReaderStalled(height=height, reason=reason, source="the submitter to Solana"))
 
     def _new_session(self) -> SolanaSession:
-        config = self._config
+        config, outside = self._config, self._config.outside()
         return SolanaSession(
             SessionConfig(
-                solana=config.solana,
-                ws_url=config.ws_url,
+                solana=outside.solana,
+                ws_url=outside.ws_url,
                 timing=config.timing,
-                keypair=config.keypair,
+                keypair=outside.keypair,
                 payer_seed=payer_seed(config.signing_key),
                 payers=config.payers,
                 rollup_ids=self._rollup_ids,
@@ -327,6 +335,7 @@ class _Chain:
             poll_ms=poll_ms,
             crash=crash,
         )
+        submitter.ask_reader(self.reader.holds_finally)
         self.feed = BlockFeed(
             log=store,
             genesis=genesis_ref(rules.chain_id),
@@ -362,12 +371,16 @@ class _Chain:
         return {**self.submitter.stage_cpu_ns, **self.reader.stage_cpu_ns, "filter": self.feed.cpu_ns}
 
     def knows(self, submission_hash: SubmissionHash) -> bool:
-        """Accepted and not yet in a confirmed block, or sequenced within `dedup_heights`."""
-        return self.submitter.knows(submission_hash) or self.reader.knows(submission_hash)
+        """Kept by the submitter, or sequenced not long ago in a firm height.
 
-    def block(self, block: SolanaBlock) -> None:
+        Not where only somebody else's posting brought it to a soft height: a fork would take it away, and nobody here
+        had kept it. It is accepted then and posted too; the repetition is void.
+        """
+        return self.submitter.knows(submission_hash) or self.reader.is_firm(submission_hash)
+
+    def block(self, block: SolanaBlock, taken: frozenset[SubmissionHash]) -> None:
         """A block is confirmed."""
-        self.submitter.on_block(block)
+        self.submitter.on_block(block, taken)
 
     def heights(self, heights: Sequence[SealedHeight]) -> None:
         """Heights are durable: let everyone see them."""

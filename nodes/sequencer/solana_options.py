@@ -1,17 +1,26 @@
 """Keys of `[backend]` for the Solana backend."""
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from nodes.model import limits
 from nodes.model.errors import InvalidScenario
 from nodes.model.solana import DEVNODE, SURFPOOL, SolanaTiming
 from nodes.sequencer.backend import check_range
+from nodes.sequencer.outside_values import (
+    check_keypair,
+    check_rpc_url,
+    check_store,
+    check_store_url,
+    check_url,
+    is_reference,
+    looked_up,
+)
 
 NAME = "solana"
 PROGRAM, MEMO = "program", "memo"
 MAX_PAYERS = 64
-MIN_BUCKET_MS = 1_000
+MIN_BUCKET_MS, MAX_BUCKET_MS = 1_000, 60_000
+_RPC_SCHEMES, _WS_SCHEMES = ("http", "https"), ("ws", "wss")
 _SURFPOOL_CONFIRM_SLOTS = 1
 _SURFPOOL_FINALIZE_SLOTS = 31
 
@@ -21,7 +30,10 @@ class Config:
     """Keys of `[backend]` for `backend = "solana"`. Raises InvalidScenario naming key, value and range."""
 
     solana: str = DEVNODE
-    """`devnode` (Lockstep's own, started beside the sequencer), `surfpool` (likewise), or the URL of an RPC."""
+    """`devnode` (Lockstep's own, started beside the sequencer), `surfpool` (likewise), or the URL of an RPC.
+
+    Here, in `ws_url`, `keypair` and `store_url`, `env:NAME` takes the value from the environment, where secrets belong.
+    """
     ws_url: str = ""
     """WebSocket of a URL; empty = found from the URL."""
     block_interval_ms: int = 400
@@ -42,7 +54,7 @@ class Config:
     inbox: str = PROGRAM
     """`program`, or `memo`: SPL Memo, nothing to deploy, a third more bytes, no sequence and no hash on chain."""
     keypair: str = ""
-    """Of the account that pays where `solana` is a URL: a file as solana-keygen writes it, or the secret."""
+    """Of the account that pays where `solana` is a URL: a file as solana-keygen writes it, or `env:NAME`."""
     payers: int = 4
     """Fee payers that sign in turn, since a payer is written by each of its transactions; derived from the first."""
     flush_ms: int = 20
@@ -60,9 +72,13 @@ class Config:
         slot_range = {"minimum": limits.MIN_BLOCK_INTERVAL_MS, "maximum": limits.MAX_BLOCK_INTERVAL_MS}
         check_range(key="block_interval_ms", value=self.block_interval_ms, **slot_range)
         check_range(key="confirm_slots", value=self.confirm_slots, minimum=0, maximum=512)
-        check_range(key="finalize_slots", value=self.finalize_slots, minimum=self.confirm_slots, maximum=512)
-        if self.bucket_ms != 0:
-            check_range(key="bucket_ms", value=self.bucket_ms, minimum=MIN_BUCKET_MS, maximum=60_000)
+        check_range(key="finalize_slots", value=self.finalize_slots, minimum=0, maximum=512)
+        if self.finalize_slots < self.confirm_slots:
+            raise InvalidScenario(
+                f"[backend] finalize_slots is {self.finalize_slots} and confirm_slots is {self.confirm_slots}; a block "
+                "is confirmed before it is finalized, so finalize_slots must be at least confirm_slots"
+            )
+        self._check_bucket()
         check_range(key="block_bytes_max", value=self.block_bytes_max, minimum=1024, maximum=limits.MAX_BLOCK_BYTES)
         check_range(key="mempool_bytes_max", value=self.mempool_bytes_max, minimum=self.block_bytes_max, maximum=2**32)
         check_range(key="mempool_bundles_max", value=self.mempool_bundles_max, minimum=1, maximum=10_000_000)
@@ -74,19 +90,50 @@ class Config:
             raise InvalidScenario(f"[backend] inbox is {self.inbox!r}; it must be {PROGRAM!r} or {MEMO!r}")
         self._check_solana()
 
+    def _check_bucket(self) -> None:
+        value = self.bucket_ms
+        if type(value) is not int or (value != 0 and not MIN_BUCKET_MS <= value <= MAX_BUCKET_MS):
+            raise InvalidScenario(
+                f"[backend] bucket_ms is {value!r}; it must be 0 (a height or more for each block), or "
+                f"{MIN_BUCKET_MS:,} to {MAX_BUCKET_MS:,}"
+            )
+
     def _check_solana(self) -> None:
+        check_keypair(self.keypair)
+        if self.store_url:
+            check_store_url(self.store_url)
+        # Also where it is not used: it is written all the same.
+        if self.ws_url:
+            check_rpc_url(self.ws_url, key="ws_url", schemes=_WS_SCHEMES)
         if self.starts_node:
             return
-        parts = urlsplit(self.solana)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if "://" not in self.solana and not is_reference(self.solana):
+            shown = repr(self.solana) if self.solana.isalpha() else "neither a name nor a URL"
             raise InvalidScenario(
-                f"[backend] solana is {self.solana!r}; it must be {DEVNODE!r}, {SURFPOOL!r} or the URL of an RPC"
+                f"[backend] solana is {shown}; it must be {DEVNODE!r}, {SURFPOOL!r} or the URL of an RPC "
+                '(http://HOST:PORT, or "env:NAME" where the URL holds a key)'
             )
+        check_rpc_url(self.solana, key="solana", schemes=_RPC_SCHEMES)
         if not self.keypair:
             raise InvalidScenario(
-                f"[backend] solana is the RPC of {parts.hostname}, so keypair must name the account that pays: "
-                "a file as solana-keygen writes it"
+                "[backend] solana is the URL of an RPC, so keypair must name the account that pays: a file as "
+                "solana-keygen writes it, for example --set backend.solana.keypair=~/.config/solana/id.json"
             )
+
+    def outside(self) -> "Outside":
+        """The values that may stand in the environment, read from there. Raises InvalidScenario, without a value."""
+        store_url = looked_up(self.store_url, key="store_url")
+        if store_url:
+            check_store(store_url)
+        if self.starts_node:
+            return Outside(solana=self.solana, ws_url="", keypair="", store_url=store_url)
+        solana, ws_url = looked_up(self.solana, key="solana"), looked_up(self.ws_url, key="ws_url")
+        check_url(solana, key="solana", schemes=_RPC_SCHEMES)
+        if ws_url:
+            check_url(ws_url, key="ws_url", schemes=_WS_SCHEMES)
+        return Outside(
+            solana=solana, ws_url=ws_url, keypair=looked_up(self.keypair, key="keypair"), store_url=store_url
+        )
 
     @property
     def starts_node(self) -> bool:
@@ -100,3 +147,13 @@ class Config:
         if self.solana == SURFPOOL:
             confirm, finalize = _SURFPOOL_CONFIRM_SLOTS, _SURFPOOL_FINALIZE_SLOTS
         return SolanaTiming(slot_ms=self.block_interval_ms, confirm_slots=confirm, finalize_slots=finalize)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Outside:
+    """Values that may be secret: for the process that needs them, and never written. Fields as in `Config`."""
+
+    solana: str
+    ws_url: str
+    keypair: str
+    store_url: str

@@ -84,8 +84,8 @@ class Links:
             return address
         if "://" in address and urlsplit(address).scheme not in _DEFAULT_PORTS:
             raise InvalidInput(
-                f"the link from {node} to {address} cannot be emulated: a relay has no certificate of that host. Such "
-                f'an endpoint has a distance of its own: set {peer} = "{NOWHERE}" in [regions]'
+                f"the link from {node} to {_authority(address)} cannot be emulated: a relay has no certificate of that "
+                f'host. Such an endpoint has a distance of its own: set {peer} = "{NOWHERE}" in [regions]'
             )
         key = (node, peer, target)
         if key not in self._local:

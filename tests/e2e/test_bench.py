@@ -180,10 +180,10 @@ def test_arbitrage_fails_where_the_price_has_moved(tmp_path: Path) -> None:
 
 def test_a_full_mempool_delays_bundles_and_loses_none(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    # Only the clock cuts, so that no disk is fast enough to make room: 300 come within a second, 100 go every other.
-    text = "[backend]\nblock_interval_ms = 2_000\nmempool_bundles_max = 100\n"
+    # Only the clock cuts, so that no disk is fast enough to make room: 400 come within a second, 100 go every 1.5 s.
+    text = "[backend]\nblock_interval_ms = 1_500\nmempool_bundles_max = 100\n"
     load = ('[load]\nkind = "burst"\nrate_per_s = 20\nduration_s = 5\nwarmup_s = 0\ncooldown_s = 0\n'
-            "burst_rate_per_s = 300\nburst_from_s = 1\nburst_for_s = 1\n")  # fmt: skip
+            "burst_rate_per_s = 400\nburst_from_s = 1\nburst_for_s = 1\ndrain_timeout_s = 60\n")  # fmt: skip
     done = bench(scenario(tmp_path, text + load), out)
     found, record = results(out), run_json(out)
     assert record["generator"]["overloads"] > 0, "the mempool was meant to be too small"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bench import bench, rows, run_json
+from tests.support.bench import bench, check_sound, rows, run_json
 
 pytestmark = pytest.mark.e2e
 
@@ -14,7 +14,7 @@ def test_every_split_flash_loan_is_paid_from_the_bond(tmp_path: Path) -> None:
     out = tmp_path / "run"
     short = ["--set", "load.duration_s=4", "--set", "slot_time_ms=200", "--set", "certificate_interval_s=0.3"]
     done = bench("adversaries/careless-builder", out, *short)
-    assert done.returncode == 0, done.stdout + done.stderr
+    check_sound(done, out)
     record = run_json(out)
     assert all(entry["ok"] for entry in record["invariants"].values()), record["invariants"]
     split = sum(row["outcome"] == "partly" for row in rows(out, "bundles"))

@@ -19,6 +19,7 @@ REGISTRY_HOSTS = re.compile(
 MACHINE_PATHS = re.compile(r"(?<![\w.~$}\-])/" + r"(?:work|root|tmp/lab)(?![\w-])")
 UNFINISHED = re.compile(r"\b(?:" + "TO" + "DO|FIX" + "ME|XX" + r"X)\b")
 MAKE_COMMAND = re.compile(r"\bmake ((?:[A-Z_]+=\S+ )*)([a-z][a-z-]*)")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE_SPAN = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 # Files that a tool writes whole: hashes and bytecode are not prose.
 WRITTEN_BY_TOOLS = ("requirements.lock", "package-lock.json", "contracts/artifacts/", "tests/golden/")
@@ -34,6 +35,17 @@ def test_no_path_of_a_build_machine() -> None:
 
 def test_nothing_unfinished() -> None:
     assert _lines_with(UNFINISHED, [name for name in files() if not name.startswith(WRITTEN_BY_TOOLS)]) == []
+
+
+def test_links_lead_to_files_that_exist() -> None:
+    pages = [name for name in files() if name.endswith(".md")]
+    assert "README.md" in pages
+    assert [f"{name}: {target}" for name in pages for target in _broken_links(name, text_of(name) or "")] == []
+
+
+def test_a_broken_link_is_found() -> None:
+    text = "[a](architecture.md) [b](#here) [c](https://example.org/x.md) [d](../README.md#find-your-way)"
+    assert _broken_links("docs/x.md", text) == ["architecture.md"]
 
 
 def test_readme_commands_exist_in_the_makefile() -> None:
@@ -92,6 +104,13 @@ def _lines_with(pattern: re.Pattern[str], names: list[str] | tuple[str, ...]) ->
                 f"{name}:{i}: {line[:120]}" for i, line in enumerate(text.splitlines(), 1) if pattern.search(line)
             ]
     return found
+
+
+def _broken_links(name: str, text: str) -> list[str]:
+    """Targets of a page's links that lead nowhere in the repository; addresses elsewhere are not asked for."""
+    folder = (ROOT / name).parent
+    targets = [target for target in LINK.findall(text) if "://" not in target and not target.startswith("#")]
+    return [target for target in targets if not (folder / target.partition("#")[0]).exists()]
 
 
 def _make_targets() -> set[str]:

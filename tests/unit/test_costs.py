@@ -31,7 +31,7 @@ def test_a_report_says_what_a_bundle_cost(tmp_path: Path) -> None:
     assert results.costs is not None
     assert results.costs["bundles"] == results.bundles["sequenced"] == 1_000
     assert results.costs["per_bundle"]["lamports"] == pytest.approx(5_000)
-    sentence = "5,000 lamports, 0.5 solana transactions per sequenced bundle"
+    sentence = "5,000 lamports, 0.5 Solana transactions per sequenced bundle"
     assert cost_sentence(results.costs) == sentence
     assert sentence in " ".join((run / "report.txt").read_text(encoding="utf-8").split())
     assert sentence in (run / "report.html").read_text(encoding="utf-8")

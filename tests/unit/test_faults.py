@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from coordinator.faults import FAULTS, Injector, PlannedFault, check_times, injector, plan_faults
+from coordinator.faults import FAULTS, Injector, PlannedFault, check_times, faults_of, injector, plan_faults
 from coordinator.faults.kinds import (
+    OF_EVERY_SEQUENCER,
     Crash,
     DropTransactions,
     ExpireBlockhashes,
@@ -24,6 +25,7 @@ from coordinator.faults.kinds import (
     SlowAttester,
     SolanaFork,
 )
+from coordinator.spec import Scenario, parse_scenario, resolve
 from coordinator.spec.scenario import FaultTable
 from nodes.model.config import HostReady, NodeEndpoint
 from nodes.model.errors import InvalidScenario, Unavailable, UnknownName
@@ -38,6 +40,8 @@ from nodes.model.faults import (
     SolanaTrouble,
     Trouble,
 )
+from nodes.sequencer.backend import KILL_ENGINE
+from nodes.sequencer.backends import BACKENDS
 from nodes.telemetry.clock import SystemClock
 from nodes.telemetry.events import FaultHealed, FaultInjected
 from nodes.telemetry.tracer import MemoryTracer
@@ -331,3 +335,49 @@ async def test_a_process_of_this_machine_is_not_paused_for_one_elsewhere(monkeyp
     await made.run(start_ns=clock.monotonic_ns())
     assert "another machine" in made.records[0].problem
     assert not killed
+
+
+def scenario_with(fault: str, *overrides: str) -> Scenario:
+    text = f'[scenario]\nname = "t"\n[[faults]]\nat_s = 1\nkind = "{fault}"\ntarget = "sequencer"\n'
+    return parse_scenario(text, source="t.toml", overrides=overrides)
+
+
+def faults_with(scenario: Scenario) -> tuple[PlannedFault, ...]:
+    return faults_of(scenario, resolve(scenario))
+
+
+@pytest.mark.parametrize(
+    ("fault", "overrides"),
+    [
+        ("solana_fork", ["backend=lazy"]),
+        ("pause", ["backend=lazy"]),
+        ("fork", ["backend=solana"]),
+        ("skip_slots", ["backend=solana", "backend.solana.solana=surfpool"]),
+        ('kill"\nwhat = "engine', ["backend=lazy"]),
+        ('kill"\nwhat = "engine', ["backend=solana", "backend.solana.solana=surfpool"]),
+    ],
+)
+def test_a_fault_that_the_backend_cannot_have_is_refused_with_one_that_can(fault: str, overrides: list[str]) -> None:
+    with pytest.raises(InvalidScenario, match=r"t\.toml: the fault .* cannot have it; use backend '(lazy|solana)'"):
+        faults_with(scenario_with(fault, *overrides))
+
+
+@pytest.mark.parametrize(
+    ("fault", "overrides"),
+    [
+        ("solana_fork", ["backend=solana"]),
+        ("pause", ["backend=solana", "backend.solana.solana=surfpool"]),
+        ("fork", ["backend=lazy"]),
+        ("withhold", ["backend=solana"]),
+        ("kill", ["backend=lazy"]),
+        ('kill"\nwhat = "engine', ["backend=solana"]),
+    ],
+)
+def test_a_fault_that_the_backend_can_have_is_planned(fault: str, overrides: list[str]) -> None:
+    assert len(faults_with(scenario_with(fault, *overrides))) == 1
+
+
+def test_backends_name_faults_that_exist_and_every_fault_of_a_sequencer_is_somebodys() -> None:
+    named = {name for backend in BACKENDS.values() for name in backend.faults(backend.configure({}))}
+    of_sequencers = {name for name, kind in FAULTS.items() if "sequencer" in kind.targets}
+    assert named == of_sequencers - set(OF_EVERY_SEQUENCER) | {KILL_ENGINE}

@@ -71,8 +71,9 @@ def test_a_slower_backend_is_told_with_ratio_and_interval(five: Path) -> None:
     assert spread is not None
     assert spread.low <= spread.median <= spread.high
     assert spread.count == 5
-    assert comparison.verdict.startswith("slow against lazy: worse in")
-    assert "soft p50 3." in comparison.verdict
+    assert comparison.verdict.startswith("slow against lazy takes longer: sequenced (soft) p50 3.")
+    assert "only slow pays lamports per bundle: 5,000" in comparison.verdict
+    assert next(line for line in comparison.lines if line.name == "lamports per bundle").verdicts == ("only slow",)
     assert "no difference shown in" in comparison.verdict
     assert comparison.differing_settings["backend"] == ("lazy", "slow")
 
@@ -95,7 +96,8 @@ def test_a_difference_between_equals_is_told_as_the_machines(tmp_path: Path) -> 
 def test_few_repeats_give_ranges_and_say_so(tmp_path: Path) -> None:
     comparison = read_comparison(write_synthetic_comparison(tmp_path, [LAZY, SLOW], repeats=2))
     assert all(interval is None for line in comparison.lines for interval in line.intervals)
-    assert "slow and lazy: ranges lie apart in soft p50" in comparison.verdict
+    assert "slow against lazy takes longer: sequenced (soft) p50" in comparison.verdict
+    assert "(named where the ranges lie apart)" in comparison.verdict
     assert comparison.verdict.endswith("Medians and ranges of 2 repeats; ratios with intervals need 5.")
     equal = [Side(label="lazy-1"), Side(label="lazy-2")]
     same = read_comparison(write_synthetic_comparison(tmp_path / "same", equal, repeats=2))
@@ -104,7 +106,7 @@ def test_few_repeats_give_ranges_and_say_so(tmp_path: Path) -> None:
 
 def test_one_run_each_follows_the_ten_percent_rule_and_says_so(tmp_path: Path) -> None:
     comparison = read_comparison(write_synthetic_comparison(tmp_path, [LAZY, SLOW], repeats=1))
-    assert comparison.verdict.startswith("slow against lazy: worse in soft p50")
+    assert comparison.verdict.startswith("slow against lazy takes longer: sequenced (soft) p50")
     assert comparison.verdict.endswith("One run each, 10% rule; ratios with intervals need 5 repeats.")
     equal = [Side(label="lazy-1"), Side(label="lazy-2")]
     same = read_comparison(write_synthetic_comparison(tmp_path / "same", equal, repeats=1))
@@ -126,7 +128,11 @@ def test_the_sections_hold_ladder_costs_theory_and_trust(five: Path) -> None:
     lamports = costs["lamports per bundle"][1]
     assert lamports is not None
     assert lamports.median == pytest.approx(8_000_000 / 1_600, rel=0.01)
-    assert sections.setup == ("slow had paid 58,000,000 lamports before the load",)
+    assert sections.setup == (
+        "slow had paid 58,000,000 lamports before the load",
+        "CPU and memory of slow do not include a node of the chain that orders",
+    )
+    assert any(line.name == "gRPC between nodes per bundle (RPC of Slow not counted)" for line in sections.costs)
     verdicts = {(row.label, row.stage, row.percentile): row.verdict for row in sections.theory}
     assert verdicts["lazy", "sequenced", "p50"] == "agrees"
     assert verdicts["slow", "firm", "p50"] == "faster"
@@ -171,7 +177,10 @@ def test_made_again_it_is_the_same(five: Path, tmp_path: Path) -> None:
 def test_the_terminal_fits_a_hundred_columns(five: Path) -> None:
     text = comparison_text(read_comparison(five))
     assert max(map(len, text.splitlines())) <= 100
-    for part in ("soft p50", "ratio [95% interval]", "lamports per bundle", "Expected and measured", "a quorum"):
+    for part in (
+        *("sequenced (soft) p50", "ratio [95% interval]", "lamports per bundle", "Expected and measured", "a quorum"),
+        *("A measured value agrees within 25 %", "steady, 200 bundles/s", "Command", "Machine", "Seed"),
+    ):
         assert part in text
     assert "…" not in text, "nothing is cut off"
 

@@ -97,6 +97,12 @@ def test_a_wrong_submission_is_refused_by_name(data: bytes, named: str) -> None:
         bundle_from_bytes(data)
 
 
+def test_a_plain_transaction_has_no_version() -> None:
+    leg = Leg(rollup_id=RollupId(bytes(32)), payload=b"transaction", leg_hash=LegHash(b""))
+    with pytest.raises(InvalidSubmission, match="no row and so no version; submit it with version 0"):
+        bundle_from_bytes(bundle_to_bytes(Bundle(version=7, expiry=0, legs=(leg,))))
+
+
 def test_a_plain_transaction_needs_no_leg_hash() -> None:
     assert bundle_from_bytes(bundle_to_bytes(PLAIN)).is_plain
     assert not bundle_from_bytes(bundle_to_bytes(BUNDLE)).is_plain
