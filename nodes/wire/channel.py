@@ -46,6 +46,8 @@ SERVER_OPTIONS = (
     *_KEEPALIVE,
     # Two processes that share a port would each get half of the calls, in silence.
     ("grpc.so_reuseport", 0),
+    # Pings of a process that was stopped or starved for a while come in a bunch; they are no attack.
+    ("grpc.http2.max_ping_strikes", 0),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", int(STREAM_KEEPALIVE_S * 1000) // 2),
 )
 CHANNEL_OPTIONS = (

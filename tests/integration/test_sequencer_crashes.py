@@ -103,7 +103,9 @@ async def test_a_kill_loses_and_doubles_nothing(tmp_path: Path, backend: str, pl
             (ticket,) = await client.submit([bundle_to_bytes(lone(A, payload))])
             assert ticket.accepted
             assert ticket.duplicate or payload not in acknowledged
-        height = await firm_height(client, RA, await sequenced_height(client, RA, LAST))
+        # Not always in the order of submission: what was on its way at the kill may come after what was sent later.
+        height = max([await sequenced_height(client, RA, payload) for payload in (*sent, LAST)])
+        height = await firm_height(client, RA, height)
         await reader.read_until(client, height)
         served = await blocks_until(client, RA, height=height)
 

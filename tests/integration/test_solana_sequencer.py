@@ -12,6 +12,7 @@ from solders.hash import Hash
 from nodes.model.bundle import Bundle
 from nodes.model.errors import InvalidInput, InvalidScenario
 from nodes.model.faults import Fork, KillEngine, SolanaTrouble, Trouble
+from nodes.model.sequenced_block import CommitmentRaised
 from nodes.rules import sequenced_block as blocks
 from nodes.rules.hashes import sha256
 from nodes.rules.inbox import encode_entry, post
@@ -26,8 +27,10 @@ from nodes.telemetry.clock import SystemClock
 from nodes.telemetry.events import BlockReorged
 from nodes.telemetry.tracer import MemoryTracer
 from nodes.wire.bundles import bundle_to_bytes
+from nodes.wire.streams import closing
 from tests.support.crafting import CHAINS, ROLLUPS, LegPlan, bundle, lone, make_testnet
 from tests.support.sequencers import (
+    WAIT_S,
     Reader,
     blocks_until,
     fates_of,
@@ -55,19 +58,27 @@ def trouble(kind: Trouble, amount: int = 1, for_slots: int = 0) -> SolanaTrouble
 
 async def check_each_once(node: SequencerNode, client: Any, bundles: list[Bundle]) -> None:
     """Every bundle stands in a firm height, once and whole, and both rollups derive the same."""
-    last = lone(CHAINS[0], b"the last")
-    await submit(client, last)
-    height = await firm_height(client, RA, await sequenced_height(client, RA, b"the last"))
-    for made in bundles:
-        height = max(height, await firm_height(client, RB, await sequenced_height(client, RB, made.legs[1].payload)))
+    await submit(client, lone(CHAINS[1], b"the last"))
+    wanted = {b"the last", *[made.legs[1].payload for made in bundles]}
     readers = {rollup_id: Reader(rollup_id) for rollup_id in (RA, RB)}
-    for reader in readers.values():
-        await reader.read_until(client, height)
+    height = await firm_height_of(client, readers[RB], wanted)
+    await readers[RA].read_until(client, height)
     fates = fates_of(readers)
     assert fates[RA].count("admitted") == fates[RB].count("admitted") == len(bundles)
-    served = await blocks_until(client, RA, height=height)
-    payloads = [payload for block in served for payload in block.content.payloads]
-    assert sorted(payloads) == sorted([b"the last", *[made.legs[0].payload for made in bundles]])
+    payloads = [payload for block in readers[RB].blocks.values() for payload in block.content.payloads]
+    assert sorted(payloads) == sorted(wanted)
+
+
+async def firm_height_of(client: Any, reader: Reader, wanted: set[bytes]) -> int:
+    """Follow until everything wanted stands in firm heights; the newest of them that was read."""
+    async with asyncio.timeout(3 * WAIT_S), closing(client.follow([], reader.rollup_id)) as stream:
+        async for event in stream:
+            reader.take(event)
+            if isinstance(event, CommitmentRaised):
+                firm = [block for height, block in reader.blocks.items() if height <= event.height]
+                if wanted <= {payload for block in firm for payload in block.content.payloads}:
+                    return reader.head.height
+    raise AssertionError("the stream ended")
 
 
 @pytest.mark.parametrize(
@@ -244,15 +255,10 @@ def test_a_wrong_option_is_named_with_its_remedy(options: dict[str, Any], text: 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="Surfpool is started by Node.js, which is not installed")
 async def test_the_same_backend_runs_on_surfpool(tmp_path: Path) -> None:
-    node = make(tmp_path, solana="surfpool", block_interval_ms=100)
+    node = make(tmp_path, solana="surfpool", block_interval_ms=50)
     bundles = [pair(nonce) for nonce in range(10)]
     async with serving(node) as client:
         await submit(client, *bundles)
-        height = await sequenced_height(client, RA, bundles[-1].legs[0].payload)
-        await firm_height(client, RA, height)
-        readers = {rollup_id: Reader(rollup_id) for rollup_id in (RA, RB)}
-        for reader in readers.values():
-            await reader.read_until(client, height)
+        await check_each_once(node, client, bundles)
         with pytest.raises(InvalidInput, match="fault of the dev node"):
             await node.inject(trouble(Trouble.SKIP_SLOTS))
-    assert fates_of(readers)[RA].count("admitted") == fates_of(readers)[RB].count("admitted") == len(bundles)
