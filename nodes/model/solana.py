@@ -15,6 +15,7 @@ Signature = NewType("Signature", bytes)
 
 DEVNODE, SURFPOOL = "devnode", "surfpool"
 """Kinds of a Solana node that is started beside its sequencer."""
+LAMPORTS_PER_SOL = 1_000_000_000
 SIGNATURE_FEE_LAMPORTS = 5_000
 PACKET_BYTES = 1_232
 """Largest serialized transaction."""

@@ -8,11 +8,10 @@ from contextlib import aclosing
 from nodes.model.errors import Unavailable
 from nodes.model.solana import Pubkey
 from nodes.solana.keypairs import base58
-from nodes.solana.ports import SolanaRpc
+from nodes.solana.ports import ACCOUNTS_PER_CALL, SolanaRpc
 
 DEADLINE_S = 120.0
 """Solana takes 13 s; a chain that has stopped does not."""
-_KEYS_PER_CALL = 100
 
 
 async def until_final(
@@ -54,8 +53,8 @@ async def _final_data(rpc: SolanaRpc, accounts: Sequence[Pubkey], tables: Sequen
 async def _data(rpc: SolanaRpc, keys: Sequence[Pubkey], level: str) -> list[bytes | None]:
     """Data of each account; None where there is none."""
     found: list[bytes | None] = []
-    for at in range(0, len(keys), _KEYS_PER_CALL):
-        names = [base58(key) for key in keys[at : at + _KEYS_PER_CALL]]
+    for at in range(0, len(keys), ACCOUNTS_PER_CALL):
+        names = [base58(key) for key in keys[at : at + ACCOUNTS_PER_CALL]]
         answer = await rpc.call("getMultipleAccounts", [names, {"commitment": level, "encoding": "base64"}])
         found += [b64decode(account["data"][0]) if account else None for account in answer["value"]]
     return found

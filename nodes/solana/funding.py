@@ -8,12 +8,12 @@ from solders.hash import Hash
 from solders.keypair import Keypair
 
 from nodes.model.errors import InvalidInput, RpcError, Unavailable
+from nodes.model.solana import LAMPORTS_PER_SOL
 from nodes.solana.keypairs import base58, key_of
 from nodes.solana.ports import SolanaRpc
 from nodes.solana.system_calls import transfer_call
 from nodes.solana.transactions import build
 
-LAMPORTS_PER_SOL = 1_000_000_000
 AIRDROP_LAMPORTS = 1_000 * LAMPORTS_PER_SOL
 """Asked for where less than a tenth of it is there; some 200 million postings."""
 SHARE_LAMPORTS = LAMPORTS_PER_SOL // 20

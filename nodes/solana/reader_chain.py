@@ -172,10 +172,6 @@ class ReadChain:
             self._note_read()
         self._raise_final(stored.final_slot)
 
-    def link_of(self, block: SolanaBlock) -> Link:
-        """How a block stands to the last one read."""
-        return self._rule.link_of(block)
-
     def read(self, blocks: Sequence[SolanaBlock], finality: Finality | None) -> Reading:
         """Read blocks in order as far as they build on each other, and raise what is final."""
         reading = Reading()

@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field
 
 from nodes.model.errors import InvalidInput
-from nodes.model.solana import SolanaTiming
+from nodes.model.solana import LAMPORTS_PER_SOL, SolanaTiming
 
-LAMPORTS_PER_SOL = 1_000_000_000
 INPUT_STATUS = 2
 """Exit status of a process that was given what it cannot start with: starting it again changes nothing."""
 
