@@ -28,7 +28,9 @@ _SOCKET = "anvil.ipc"
 _LONGEST_SOCKET_PATH = 100
 ATTEMPTS = 20
 RETRY_S = 0.1
-"""An engine that was lost is back within a second or two, and builds its newest blocks again."""
+"""An engine that was restored builds its newest blocks again within a second or two."""
+RETURNS_WITHIN = 300
+"""Attempts to reach an engine that is gone, before blocks are missed without waiting for it."""
 REFUSALS = 3
 _READS_AT_ONCE = 128
 
@@ -54,13 +56,16 @@ class EngineReader:
     def __init__(self, directory: str) -> None:
         self._directory = Path(directory)
         self._connection: IpcConnection | None = None
+        self._unreached = 0
 
     async def seen(self, task: Task) -> Seen | Unseen:
         """What the engine did, or why it cannot tell."""
         refusals = 0
         for _ in range(ATTEMPTS):
+            connection = await self._reached()
+            if connection is None:
+                break
             try:
-                connection = await self._connected()
                 if not await self._stands(connection, task):
                     return Unseen.REPLACED
                 seen = await self._read(connection, task)
@@ -81,6 +86,20 @@ class EngineReader:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    async def _reached(self) -> IpcConnection | None:
+        """The engine, once it is there; None where it stays away."""
+        while True:
+            try:
+                connection = await self._connected()
+            except (EngineFailure, OSError):
+                self._unreached += 1
+                if self._unreached >= RETURNS_WITHIN:
+                    return None
+                await asyncio.sleep(RETRY_S)
+            else:
+                self._unreached = 0
+                return connection
 
     async def _connected(self) -> IpcConnection:
         if self._connection is None:
