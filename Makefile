@@ -41,7 +41,7 @@ run: $(SETUP) ## Start a testnet and show its endpoints until Ctrl-C (ARGS="--ro
 test: $(SETUP) ## Run all tests in parallel (ARGS="-k derivation" selects)
 	$(BIN)/python -m pytest -n auto --dist=worksteal tests $(ARGS)
 
-adversaries: $(SETUP) ## Run every adversary scenario in full, about ten minutes (ARGS="-k ring" selects)
+adversaries: $(SETUP) ## Run every adversary scenario in full, about 15 minutes (ARGS="-k ring" selects)
 	LOCKSTEP_ADVERSARIES=1 $(BIN)/python -m pytest tests/e2e/test_bench_agglayer.py -k an_adversary $(ARGS)
 
 check: $(SETUP) check-stubs check-contracts ## Lint, format, types, import layers, stubs and contract artifacts up to date

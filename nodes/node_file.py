@@ -3,15 +3,54 @@
 What stands in the file is its owner's matter (`nodes.sequencer.block_log`, `nodes.agglayer.resolver_store`).
 """
 
+import asyncio
+import contextlib
 import fcntl
 import os
 import sqlite3
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol, TypeVar
 
 from nodes.model.errors import InvalidInput, Unavailable
 
 _BUSY_TIMEOUT_S = 5.0
+_Answer = TypeVar("_Answer")
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+_File = TypeVar("_File", bound=_Closable)
+
+
+async def to_end(work: Callable[[], _Answer]) -> _Answer:
+    """What `work` returns, from a thread. A cancellation takes effect once it has ended; then its files can be closed.
+
+    A thread goes on where the task that wanted it is cancelled. Raises what `work` raises.
+    """
+    running = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
+        running.exception()  # nobody is left to be told of it
+        raise
+
+
+async def opened_in_thread(opening: Callable[[], _File], stack: AsyncExitStack) -> _File:
+    """A file that takes time to open. `stack` closes it, also where a cancellation came while it was opened."""
+
+    def kept() -> _File:
+        file = opening()
+        stack.callback(file.close)
+        return file
+
+    return await to_end(kept)
 
 
 def connect(database: str, **options: Any) -> sqlite3.Connection:

@@ -96,7 +96,7 @@ class ExecutionEngine(Protocol):
         ...
 
     async def dump(self) -> bytes:
-        """The whole state at the head, for a checkpoint. Raises EngineFailure."""
+        """The whole state at the head, for a checkpoint. Raises AnswerTooLong (the engine works), EngineFailure."""
         ...
 
     async def head(self) -> tuple[int, bytes]:
@@ -104,7 +104,7 @@ class ExecutionEngine(Protocol):
         ...
 
     async def request(self, method: str, params: Sequence[Any]) -> Any:
-        """One read-only JSON-RPC request. Raises RpcError with the engine's code and message."""
+        """One read-only JSON-RPC request. Raises RpcError with the engine's code and message, also AnswerTooLong."""
         ...
 
 
@@ -188,8 +188,9 @@ class ProvingItem:
     program_input: bytes
     """`nodes.rules.program_encoding` has the encoding."""
     settled_range: SettledRange
-    range_signature: bytes
-    """The network signer's, over certificate id and range (`nodes.rules.certificate.range_digest`)."""
+    range_signatures: tuple[bytes | None, ...]
+    """By place of the network's signer, over certificate id and range (`nodes.rules.certificate.range_digest`). Empty
+    where the range states nothing."""
     signed_verdict: bytes
     """Signature 65 | verdict of the range's last height; empty where there are no verdicts."""
 

@@ -1,6 +1,7 @@
 """Guards around every test: no Ray in unit tests, nothing left running, chance from a seed.
 
-It knows nothing of Lockstep's own parts; fixtures that build nodes and testnets live beside the tests that use them.
+It knows nothing of Lockstep's own parts but the deadlines of calls; fixtures that build nodes and testnets live beside
+the tests that use them.
 """
 
 from __future__ import annotations
@@ -20,14 +21,23 @@ import hypothesis
 import psutil
 import pytest
 
+from nodes.model import limits
+
 TESTS = Path(__file__).parent
 # Every process a test starts inherits this variable, also one that detaches from its parent (a raylet, a daemon), so
 # that the process table tells who left it behind. Each xdist worker has its own value.
 MARK_NAME = "LOCKSTEP_TEST_PROCESS_MARK"
 MARK = f"{os.getpid()}-{uuid.uuid4().hex}"
-# How long processes and tasks that were told to end may take to do so.
-PROCESS_GRACE_S = 5.0
-TASK_GRACE_S = 1.0
+# How long processes and tasks that were told to end may take to do so, on a machine that may stand still for seconds.
+PROCESS_GRACE_S = 60.0
+TASK_GRACE_S = 30.0
+# Of calls that tests make to nodes beside them: such a machine answers late. Set before any client is imported, since
+# each takes them as its defaults; what a deadline does is tested with shorter ones.
+limits.RPC_DEADLINE_S = limits.SUBMIT_DEADLINE_S = 60.0
+# Where folders of tests lie if it has room, and programs in it may be run: nodes sync at every block, a disk may stall
+# for seconds, and nobody cuts the power here.
+MEMORY = Path("/dev/shm")
+MEMORY_NEEDED_BYTES = 6 * 1024**3
 # multiprocessing keeps one helper per interpreter until it exits.
 LONG_LIVED = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 
@@ -37,8 +47,21 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "lockstep")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Mark this process, and through inheritance all that it starts."""
+    """Mark this process, and through inheritance all that it starts; say where folders of tests lie."""
     os.environ[MARK_NAME] = MARK
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # as in a host: gRPC stays out of forks beside its threads
+    if _has_room_in_memory():
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))  # pytest's name for the parent of its folders
+
+
+def _has_room_in_memory() -> bool:
+    try:
+        found = os.statvfs(MEMORY)
+    except OSError:
+        return False  # only Linux has it
+    free_bytes = min(found.f_bavail * found.f_frsize, psutil.virtual_memory().available)
+    is_usable = os.access(MEMORY, os.W_OK) and not found.f_flag & os.ST_NOEXEC
+    return is_usable and free_bytes >= MEMORY_NEEDED_BYTES
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -169,12 +192,14 @@ def _guard_processes(what: str) -> Iterator[None]:
 
 def _our_processes() -> list[psutil.Process]:
     """Every live process that descends from this one, detached ones included."""
-    found = set(psutil.Process().children(recursive=True))
+    own = psutil.Process()
+    found = set(own.children(recursive=True))
     for process in psutil.process_iter():
-        if process.pid == os.getpid() or process in found:
+        if process.pid == own.pid or process in found:
             continue
         try:
-            if process.environ().get(MARK_NAME) == MARK:
+            # Most are older than this process, and their environment need not be read.
+            if process.create_time() >= own.create_time() and process.environ().get(MARK_NAME) == MARK:
                 found.add(process)
         except (psutil.Error, OSError):
             continue  # it belongs to another user or has just ended

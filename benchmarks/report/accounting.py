@@ -227,6 +227,20 @@ def _order_problem(data: RunData) -> str:
             continue
         # A comparison with NaN is false: a time that does not exist is in no wrong order.
         wrong = times[later] < times[earlier] - residual_ms - CLOCK_SLACK_MS
+        if earlier == "atomic_safe":
+            wrong &= ~_resolved_again(data)
         if wrong.any():
             return f"{_examples(f'were {later} before they were {earlier}', bundles.ids[wrong])}"
     return ""
+
+
+def _resolved_again(data: RunData) -> Bools:
+    """Bundles whose verdict is that of a new epoch: a certificate may have covered their height in the one before."""
+    bundles = data.bundles
+    found = np.zeros(len(bundles), dtype=np.bool_)
+    safe_ms = bundles.stage_ms["atomic_safe"]
+    for notice in data.run.get("notices") or ():
+        if notice["kind"] == "void":
+            void_ms = (int(notice["at_ns"]) - data.zero_ns) / NS_PER_MS
+            found |= (bundles.height >= int(notice["height"])) & (safe_ms > void_ms - CLOCK_SLACK_MS)
+    return found

@@ -136,7 +136,8 @@ def _histogram(values: Iterable[int], what: str, unit: str) -> list[dict[str, in
 
 
 def _refused(data: RunData) -> dict[str, Any]:
-    """What was refused and why, in the order of how often: certificates, exits, accusations, notices."""
+    """What was refused and why, in the order of how often: certificates, exits, forgeries, accusations,
+    notices."""
     entries: Counter[tuple[str, str, str]] = Counter()
     for row in data.certificates:
         if row["status"] == "in_error":
@@ -144,6 +145,9 @@ def _refused(data: RunData) -> dict[str, Any]:
             entries["certificate", who, str(row["error"] or "no reason recorded")] += 1
     for who, why in _cut_off(data):
         entries["exits", who, why] += 1
+    for fault in _listed(data.run.get("faults")):
+        for tried in _listed(fault.get("attempts")):
+            entries["forgery", "a thief", f"{tried['what']}, refused by {tried['where']}: {tried['answer']}"] += 1
     for item in _listed(data.run.get("evidence")):
         entries["evidence", str(item.get("accused", "")), str(item.get("detail", ""))] += 1
     for item in _listed(data.run.get("notices")):

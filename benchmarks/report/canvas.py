@@ -1,6 +1,6 @@
 """A figure while it is being drawn, and what all drawings share: the axis of time, the legend, number formats."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +17,13 @@ SHORTEST = FuncFormatter(lambda value, _: f"{value:,g}")
 NOTHING = FuncFormatter(lambda *_: "")
 MANY_NAMES = 7
 """More of them, which only settlement brings, are long."""
+LABEL_POINTS = 8.5
+ROW_POINTS = 11.0
+LETTER_POINTS = 5.0
+"""Width of a letter of a label, and a little room."""
+POINTS_PER_INCH = 72
+AXES_SHARE = 0.85
+"""Of a figure's width, about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,18 +84,53 @@ def time_axis(canvas: Canvas, axes: Axes) -> None:
             if to_s > from_s:
                 span = axes.axvspan(from_s, to_s, color=colour("shade"), zorder=0, linewidth=0)
                 canvas.tip(span, "not measured: warm-up, cool-down or drain")
-    for fault in canvas.results.faults:
-        healed = fault["healed_s"] if fault["healed_s"] is not None else max(end_s, load["load_s"])
+    _mark_faults(canvas, axes, end_s=axes.get_xlim()[1])
+    axes.set_xlabel("s after the start of the load")
+
+
+def _mark_faults(canvas: Canvas, axes: Axes, *, end_s: float) -> None:
+    """A line where each fault came and where it was healed, and its name above, on as many rows as do not overlap."""
+    faults = [fault for fault in canvas.results.faults if fault["carried_out"]]
+    names = [f"{fault['kind']} {fault['target']}" for fault in faults]
+    axes_points = POINTS_PER_INCH * AXES_SHARE * canvas.figure.get_figwidth()
+    places = label_rows([fault["injected_s"] / end_s for fault in faults],
+                        [len(name) * LETTER_POINTS / axes_points for name in names])  # fmt: skip
+    for fault, name, (row, is_left) in zip(faults, names, places, strict=True):
+        healed = fault["healed_s"] if fault["healed_s"] is not None else end_s
         for moment in {fault["injected_s"], healed}:
             axes.axvline(moment, color=colour("violet"), linewidth=1, linestyle=(0, (1, 1)))
         axes.annotate(
-            f"{fault['kind']} {fault['target']}",
+            name,
             (fault["injected_s"], 1),
             xycoords=("data", "axes fraction"),
-            xytext=(0, 2),
+            xytext=(0, 2 + row * ROW_POINTS),
             textcoords="offset points",
-            fontsize=8.5,
+            fontsize=LABEL_POINTS,
             color=colour("violet"),
             va="bottom",
+            ha="right" if is_left else "left",
         )
-    axes.set_xlabel("s after the start of the load")
+
+
+def label_rows(at: Sequence[float], widths: Sequence[float]) -> list[tuple[int, bool]]:
+    """For labels that begin at shares of an axis and are so wide: the row of each, the lowest that is free, and whether
+    it stands left of its place because it would leave the axis on the right.
+    """
+    rows: list[list[tuple[float, float]]] = []
+    found = []
+    for place, width in zip(at, widths, strict=True):
+        is_left = place + width > 1 and place > width
+        begin, end = (place - width, place) if is_left else (place, place + width)
+        row = next(
+            (
+                number
+                for number, taken in enumerate(rows)
+                if all(end <= left or right <= begin for left, right in taken)
+            ),
+            len(rows),
+        )
+        if row == len(rows):
+            rows.append([])
+        rows[row].append((begin, end))
+        found.append((row, is_left))
+    return found

@@ -69,6 +69,8 @@ class TheoryRow:
     verdict: str
     """agrees, slower, faster, or not applicable."""
     by_construction: bool
+    difference_share: float | None
+    """Measured more than expected, as a share of that; None where nothing is expected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +233,7 @@ def _theory(label: str, side: Side) -> list[TheoryRow]:
                 tolerance_ms=rounded(tolerance.median),
                 verdict=verdict,
                 by_construction=all(bool(entry["by_construction"]) for entry in entries),
+                difference_share=rounded(difference / expected.median, 4) if expected.median else None,
             )
         )
     return found

@@ -12,6 +12,7 @@ from benchmarks.report.figures import render
 from benchmarks.report.page import environment
 from benchmarks.report.repeats import CONFIDENCE, ENOUGH_PAIRS, RESAMPLES
 from benchmarks.report.verdicts import figure, plain_name, ratio_text
+from benchmarks.report.wording import theory_verdict
 
 FORMATS = ("html", "svg", "png")
 
@@ -56,6 +57,7 @@ def _page(comparison: Comparison, figures: Path) -> str:
             ratio_text=ratio_text,
             rung_name=rung_name,
             plain_name=plain_name,
+            theory_verdict=theory_verdict,
             tones={"worse": "bad", "better": "good", "slower": "bad", "faster": "warn", "agrees": "good"},
             confidence=f"{CONFIDENCE:.0%}",
             enough=ENOUGH_PAIRS,

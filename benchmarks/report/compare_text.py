@@ -139,7 +139,9 @@ def _theory_table(sections: BackendSections) -> Table:
         table.add_column(heading, justify="left" if heading in ("", "verdict") else "right")
     before = ""
     for row in sections.theory:
-        said = "by construction" if row.by_construction and row.verdict == "agrees" else row.verdict
+        said = wording.theory_verdict(
+            row.verdict, by_construction=row.by_construction, difference_share=row.difference_share
+        )
         table.add_row(
             row.label if row.label != before else "",
             f"{rung_name(row.stage)} {row.percentile}",

@@ -1,14 +1,15 @@
 """Sentences about verdicts, value and settlement, as both the terminal and the page say them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.report.results import Results
 from benchmarks.report.wording import NOT_KNOWN, milliseconds, number, percent
 
-REFUSALS_SHOWN = 8
+REFUSALS_SHOWN = 12
 UNPAID_SHOWN = 3
 TOKEN_DIGITS = 6
+TOKENS_NAMED = 5
 ESCROW = "escrow_"
 WHOLE: Mapping[str, Any] = {"decimals": 18}
 
@@ -55,9 +56,11 @@ def _rounds(layer: Mapping[str, Any]) -> str:
         f"{row['rounds']}: {percent(row['heights'] / max(1, rounds['heights']))}" for row in rounds["histogram"][:4]
     ]
     more = ", ..." if len(rounds["histogram"]) > 4 else ""
+    ahead = layer["parameters"].get("speculation_heights")
+    told = f"; at most {ahead:,} heights executed ahead of their verdicts" if ahead else ""
     return (
         f"atomic-safe p50 {milliseconds(wait['p50'])} ms, p99 {milliseconds(wait['p99'])} ms after executed; rounds of "
-        f"{rounds['heights']:,} heights {', '.join(shares) or NOT_KNOWN}{more}"
+        f"{rounds['heights']:,} heights {', '.join(shares) or NOT_KNOWN}{more}{told}"
     )
 
 
@@ -73,7 +76,19 @@ def _reorgs(layer: Mapping[str, Any]) -> str:
 
 
 def value(money: Mapping[str, Any]) -> str:
-    """Whether value was conserved."""
+    """Whether value was conserved, and in which tokens nobody looked."""
+    return _conserved(money) + _not_counted(money.get("not_counted") or ())
+
+
+def _not_counted(tokens: Sequence[Mapping[str, Any]]) -> str:
+    if not tokens:
+        return ""
+    named = [f"{token['address']} of network {token['network']}" for token in tokens[:TOKENS_NAMED]]
+    more = f" and {len(tokens) - TOKENS_NAMED:,} more" if len(tokens) > TOKENS_NAMED else ""
+    return f"; not counted: {', '.join(named)}{more}"
+
+
+def _conserved(money: Mapping[str, Any]) -> str:
     broken = [token for token in money["tokens"] if not token["holds"]]
     if not broken:
         told = f", whatever the unsound {', '.join(money['unsound'])} printed at home" if money["unsound"] else ""

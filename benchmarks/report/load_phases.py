@@ -1,11 +1,12 @@
 """The parts of a run in time: steps of a sweep and the saturation point, a burst and its backlog, faults."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from benchmarks.report.run_data import NS_PER_MS, Floats, RunData, scenario_value
+from benchmarks.report.run_data import NS_PER_MS, Bools, Floats, RunData, scenario_value
 from benchmarks.report.stats import (
     MS_PER_S,
     Pace,
@@ -196,61 +197,117 @@ def backlog_over_time(data: RunData) -> tuple[Floats, Floats]:
 # Faults
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _FaultTimes:
+    """Between which moments a fault can be told from those around it, in ms after the start of the load."""
+
+    calm: Window
+    """Before it, and after what the faults before it did."""
+    injected_ms: float
+    end_ms: float
+    """Healed, or the last moment that counts."""
+    until_ms: float
+    """The next fault, or the end of what is measured."""
+
+
 def fault_results(data: RunData) -> list[dict[str, Any]]:
-    """Latency of `executed` before, during and after every fault, and how long until nothing was late because of it."""
-    rows = []
+    """Latency of `executed` before, during and after every fault, and how long until nothing was late because of it.
+
+    What is late after the next fault came may be late because of that one, so each is looked at up to the next only.
+    """
     whole = measure_window(data)
-    for fault in sorted(data.run.get("faults", []), key=lambda fault: int(fault["injected_ns"])):
-        injected_ms = (int(fault["injected_ns"]) - data.zero_ns) / NS_PER_MS
-        healed = fault.get("healed_ns")
-        healed_ms = None if healed is None else (int(healed) - data.zero_ns) / NS_PER_MS
-        end_ms = healed_ms if healed_ms is not None else whole.to_ms
-        latency = _around(data, whole, injected_ms, end_ms)
-        rows.append(
-            {
-                "kind": str(fault["kind"]),
-                "target": str(fault.get("target", "")),
-                "problem": str(fault.get("problem") or ""),
-                "injected_s": rounded(injected_ms / MS_PER_S),
-                "healed_s": None if healed_ms is None else rounded(healed_ms / MS_PER_S),
-                "executed_ms": latency,
-                "recovery_ms": _recovery_ms(data, injected_ms, latency["before"]["p99"], whole),
-            }
-        )
+    faults = sorted(data.run.get("faults", []), key=lambda fault: int(fault["injected_ns"]))
+    began_ms = [_since_zero(data, fault["injected_ns"]) for fault in faults if fault.get("carried_out", True)]
+    rows = []
+    calm_from_ms, calm = whole.from_ms, Window(from_ms=whole.from_ms, to_ms=whole.from_ms)
+    for fault in faults:
+        injected_ms = _since_zero(data, fault["injected_ns"])
+        healed_ms = None if fault.get("healed_ns") is None else _since_zero(data, fault["healed_ns"])
+        row: dict[str, Any] = {
+            "kind": str(fault["kind"]),
+            "target": str(fault.get("target", "")),
+            "problem": str(fault.get("problem") or ""),
+            "carried_out": bool(fault.get("carried_out", True)),
+            "injected_s": rounded(injected_ms / MS_PER_S),
+            "healed_s": None if healed_ms is None else rounded(healed_ms / MS_PER_S),
+        }
+        rows.append(row)
+        if not row["carried_out"]:
+            row |= {"executed_ms": {}, "next_s": None, "recovery_ms": None}
+            continue
+        next_ms = next((at_ms for at_ms in began_ms if at_ms > injected_ms and at_ms < whole.to_ms), None)
+        if _is_calm(data, Window(from_ms=calm_from_ms, to_ms=injected_ms)):
+            calm = Window(from_ms=calm_from_ms, to_ms=injected_ms)
+        until_ms = whole.to_ms if next_ms is None else next_ms
+        end_ms = until_ms if healed_ms is None else healed_ms
+        times = _FaultTimes(calm=calm, injected_ms=injected_ms, end_ms=end_ms, until_ms=until_ms)
+        latency = _around(data, whole, times)
+        recovery_ms = _recovery_ms(data, times, latency["before"]["p99"], has_next=next_ms is not None)
+        row |= {
+            "executed_ms": latency,
+            "next_s": None if next_ms is None else rounded(next_ms / MS_PER_S),
+            "recovery_ms": recovery_ms,
+        }
+        over_ms = whole.to_ms if recovery_ms is None or healed_ms is None else max(healed_ms, injected_ms + recovery_ms)
+        calm_from_ms = max(calm_from_ms, over_ms)
     return rows
 
 
-def _around(data: RunData, whole: Window, injected_ms: float, end_ms: float) -> dict[str, dict[str, Any]]:
+def _since_zero(data: RunData, at_ns: Any) -> float:
+    return (int(at_ns) - data.zero_ns) / NS_PER_MS
+
+
+def _executed_within(data: RunData, window: Window) -> Bools:
+    """Bundles that were due and executed between two faults: untouched by either."""
+    bundles = data.bundles
+    return (bundles.due_ms >= window.from_ms) & (bundles.stage_ms["executed"] < window.to_ms) & executed_mask(bundles)
+
+
+def _is_calm(data: RunData, window: Window) -> bool:
+    """There is something to compare with; faults that overlap share what was before the first of them."""
+    return bool((_executed_within(data, window) & (data.bundles.due_ms < window.to_ms)).any())
+
+
+def _around(data: RunData, whole: Window, times: _FaultTimes) -> dict[str, dict[str, Any]]:
     """A bundle that was on its way when the fault came belongs to the time of the fault."""
     bundles = data.bundles
     due_ms, executed_ms = bundles.due_ms, bundles.stage_ms["executed"]
     chosen = whole.holds(due_ms) & executed_mask(bundles)
-    before = chosen & (executed_ms < injected_ms)
-    after = chosen & (due_ms >= end_ms)
-    parts = {"before": before, "during": chosen & ~before & ~after, "after": after}
+    after = chosen & (due_ms >= times.end_ms) & (due_ms < times.until_ms)
+    if times.until_ms < whole.to_ms:
+        after &= executed_ms < times.until_ms
+    parts = {
+        "before": chosen & _executed_within(data, times.calm),
+        "during": chosen & (executed_ms >= times.injected_ms) & (due_ms < times.end_ms),
+        "after": after,
+    }
     return {name: percentiles(executed_ms[mask] - due_ms[mask]) for name, mask in parts.items()}
 
 
-def _recovery_ms(data: RunData, injected_ms: float, usual_p99_ms: float | None, whole: Window) -> float | None:
-    """From the fault until the last bundle in a row of delayed ones was executed; None if the run ended delayed.
+def _recovery_ms(data: RunData, times: _FaultTimes, usual_p99_ms: float | None, *, has_next: bool) -> float | None:
+    """From the fault until the last bundle in a row of delayed ones was executed; None if it was not over before the
+    next fault or the end of the run, or if there is nothing to compare with.
 
     Delayed bundles that come after two seconds without any are another matter than this fault.
     """
     if usual_p99_ms is None:
         return None
-    bundles = data.bundles
+    bundles, injected_ms = data.bundles, times.injected_ms
     executed = bundles.stage_ms["executed"]
-    chosen = (bundles.due_ms >= injected_ms - usual_p99_ms) & (bundles.due_ms < whole.to_ms)
+    chosen = (bundles.due_ms >= injected_ms - usual_p99_ms) & (bundles.due_ms < times.until_ms)
     chosen &= ~bundles.is_outcome("refused", "unsent")
     # Dropped and skipped bundles are resolved too; only what never was resolved is late without end.
     latency = np.where(np.isnan(executed), np.inf, executed - bundles.due_ms)
     ends_ms = bundles.due_ms + latency
     late = chosen & (latency > RECOVERED_FACTOR * usual_p99_ms) & (ends_ms >= injected_ms)
+    if has_next:
+        # Of a bundle that was not late yet when the next fault came nobody knows which of the two delayed it.
+        late &= bundles.due_ms + RECOVERED_FACTOR * usual_p99_ms < times.until_ms
     recovered_ms = injected_ms
     for due_ms, end_ms in zip(bundles.due_ms[late].tolist(), ends_ms[late].tolist(), strict=True):
         if due_ms > recovered_ms + 2 * MS_PER_S:
             break
-        if np.isinf(end_ms):
+        if np.isinf(end_ms) or (has_next and end_ms > times.until_ms):
             return None
         recovered_ms = max(recovered_ms, end_ms)
     return rounded(recovered_ms - injected_ms)

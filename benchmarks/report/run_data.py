@@ -10,7 +10,8 @@ What run.json says of an aggregation layer; each key is absent where the run has
                           slot_time_ms, epoch_blocks, finality_slots, serial_rounds, certificate_interval_s, ...}
     mints_per_bundle      contingent mints of one bundle: the hops that its value takes
     conservation          {tokens: [{token, decimals, escrow, supply: {rollup: amount}, in_flight, created,
-                          unbacked: {rollup: amount}}]}, amounts in smallest units
+                          unbacked: {rollup: amount}}], not_counted: [{network, address, events}]}, amounts in
+                          smallest units
     evidence, notices     lists of {accused, found_by, detail} and of {kind, height, rollup, voided, ...}
     bond                  {paid, paid_wei, claim_gas, unpaid: {why: bundles}, executed_not_whole,
                           account: {capital_wei, release_s, expected_per_s, measured_per_s, lacked_bond, ...}}

@@ -9,6 +9,10 @@ import numpy as np
 from benchmarks.report.run_data import NS_PER_MS, RunData
 from benchmarks.report.stats import Window, completed_mask, percentiles, reached, rounded
 
+NEVER_SETTLE = ("state", "withholds")
+"""What is wrong by the scenario with a rollup whose own bundles cannot all settle."""
+REFUSED = ("in_error", "given_up")
+"""Statuses of certificates that count for nothing: the layer, or the rollup itself, put another in their place."""
 PROOF_STEPS = ("pending", "proven", "candidate", "settled", "final")
 
 
@@ -74,7 +78,7 @@ def _lives(data: RunData) -> dict[str, dict[str, Any]]:
         spans = [
             (int(row[f"{step}_ns"]) - int(row["built_ns"])) / NS_PER_MS
             for row in data.certificates
-            if row["built_ns"] is not None and row.get(f"{step}_ns") is not None and row["status"] != "in_error"
+            if row["built_ns"] is not None and row.get(f"{step}_ns") is not None and row["status"] not in REFUSED
         ]
         found[step] = percentiles(np.array(spans, dtype=np.float64))
     return found
@@ -84,7 +88,7 @@ def _cycle(data: RunData) -> dict[str, Any]:
     """From one certificate of a network to its next."""
     by_network: dict[int, list[int]] = {}
     for row in data.certificates:
-        if row["built_ns"] is not None and row["status"] != "in_error":
+        if row["built_ns"] is not None and row["status"] not in REFUSED:
             by_network.setdefault(int(row["network_id"]), []).append(int(row["built_ns"]))
     spans = [np.diff(np.sort(np.array(times))) / NS_PER_MS for times in by_network.values()]
     return percentiles(np.concatenate(spans) if spans else np.empty(0))
@@ -99,11 +103,15 @@ def _bundles(data: RunData, window: Window) -> dict[str, Any]:
         for stage in ("settled", "final")
     )
     inside = window.holds(bundles.due_ms) & done
+    broken = sorted(name for name, lie in (data.layer.get("liars") or {}).items() if lie in NEVER_SETTLE)
+    touches = np.isin(bundles.ids, data.legs.bundle_ids[np.isin(data.legs.rollup, broken)])
     return {
         "completed": int(done.sum()),
         "settled": int(settled.sum()),
         "final": int(final.sum()),
         "unsettled": int((done & ~settled).sum()),
+        "never_settle": broken,
+        "unsettled_of_them": int((done & ~settled & touches).sum()),
         "settled_share_in_window": rounded(float((settled & inside).sum()) / float(inside.sum()), 4)
         if inside.any()
         else None,

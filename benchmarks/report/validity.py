@@ -15,6 +15,7 @@ FEW_BUNDLES = 1_000
 """Fewer leave the last percent to ten bundles or less."""
 FULL_MACHINE_SHARE = 0.9
 CLOCK_RESIDUAL_MS = 2.0
+NS_PER_S = 1_000_000_000
 SAFE_GROWTH_MS = 20.0
 SAFE_GROWTH_SHARE = 0.005
 """Of the window's length, between the medians of its halves: above, and above a height, verdicts fall behind blocks."""
@@ -68,7 +69,10 @@ def invalid_reasons(
 ) -> list[str]:
     """Why the result must not be used; empty if it may."""
     reasons = []
-    if data.run.get("interrupted"):
+    broken = data.run.get("broken")
+    if broken:
+        reasons.append(_broken_reason(data, broken))
+    elif data.run.get("interrupted"):
         why = str(data.run.get("interrupt_reason") or "no reason given")
         reasons.append(f"the run was interrupted ({why}); only what had become due by then is counted")
     elif data.run.get("drained_ns") is None:
@@ -80,11 +84,17 @@ def invalid_reasons(
     if counts["unbundled"]:
         reasons.append(f"{counts['unbundled']:,} bundles were split: all legs or none did not hold")
     if counts["lost"]:
-        reasons.append(f"{counts['lost']:,} accepted bundles were lost")
+        what = "had no outcome when it broke" if broken else "were lost"
+        reasons.append(f"{counts['lost']:,} accepted bundles {what}")
     told = {"no_unbundled", "every_accepted_resolved"}
     for name, entry in invariants.items():
         if not entry["ok"] and name not in told:
             reasons.append(f"invariant {name} does not hold: {entry['detail'] or 'no detail recorded'}")
+    reasons += [
+        f"{_fault(fault)} was not carried out, so the load did not meet what the scenario says: {fault.get('problem')}"
+        for fault in data.run.get("faults", [])
+        if not fault.get("carried_out", True)
+    ]
     if not data.run.get("interrupted"):
         reasons += generator_reasons(health, counts["due"])
     if health["sent_share"] < SENT_SHARE and not data.run.get("interrupted") and counts["due"]:
@@ -92,14 +102,34 @@ def invalid_reasons(
     return reasons
 
 
+def _fault(fault: Mapping[str, Any]) -> str:
+    return f"the {fault['kind']} of {fault.get('target') or 'the testnet'}"
+
+
+def _broken_reason(data: RunData, broken: Mapping[str, Any]) -> str:
+    """What ended the load, when, and what to do."""
+    at_s = (int(broken["at_ns"]) - data.zero_ns) / NS_PER_S
+    return (
+        f"{broken['part']} broke for good {at_s:.1f} s after the load began ({broken['reason']}): only what had become "
+        f"due by then is counted. {broken['remedy']}"
+    )
+
+
 def layer_reasons(data: RunData, layer: Mapping[str, Any] | None) -> list[str]:
     """What of the aggregation layer makes a result unusable."""
     if layer is None or data.run.get("interrupted"):
         return []
+    found = []
     never = layer.get("atomic_safe", {}).get("never", 0)
-    if not never:
-        return []
-    return [f"{never:,} executed bundles never became atomic-safe: their heights had no verdict when the run ended"]
+    if never:
+        found.append(
+            f"{never:,} executed bundles never became atomic-safe: their heights had no verdict when the run ended"
+        )
+    settled = layer.get("settlement") or {"certificates": {}}
+    in_error = settled["certificates"].get("in_error", 0)
+    if in_error and not settled["certificates"].get("settled", 0):
+        found.append(f"nothing settled, and {in_error:,} certificates were refused: why stands under what was refused")
+    return found
 
 
 def layer_warnings(layer: Mapping[str, Any] | None, window: Window, *, height_ms: float) -> list[str]:
@@ -118,14 +148,9 @@ def layer_warnings(layer: Mapping[str, Any] | None, window: Window, *, height_ms
     if settled is None:
         return found
     proof, bundles = settled["proof"], settled["bundles"]
-    if bundles["unsettled"]:
-        unsound = layer.get("conservation", {}).get("unsound")
-        why = f"; those that touch {', '.join(unsound)}, unsound by the scenario, may never settle" if unsound else ""
-        found.append(
-            f"settlement did not keep up: {bundles['unsettled']:,} of {bundles['completed']:,} completed bundles were "
-            f"not settled when the run ended{why}"
-        )
-    elif settled["settled_in_time"] is False:
+    late = _unsettled(bundles)
+    found += late
+    if not late and settled["settled_in_time"] is False:
         found.append("settlement did not keep up: the last certificates were not settled when the run ended")
     refused = settled["certificates"].get("in_error", 0)
     if refused:
@@ -134,6 +159,30 @@ def layer_warnings(layer: Mapping[str, Any] | None, window: Window, *, height_ms
         found.append("attesters share a process: their threshold protects from nothing")
     if proof["modelled_share"]:
         found.append(f"proving time is modelled: {proof['modelled_share']:.0%} of it was waited, not worked")
+    return found
+
+
+def _unsettled(bundles: Mapping[str, Any]) -> list[str]:
+    """Completed bundles that had not settled: those that cannot by the scenario apart from those that were late."""
+    found = []
+    broken, stuck = ", ".join(bundles["never_settle"]), bundles["unsettled_of_them"]
+    if stuck:
+        found.append(
+            f"{stuck:,} of {bundles['completed']:,} completed bundles touch {broken}, whose exits the scenario keeps "
+            "from settling: they were not settled when the run ended"
+        )
+    late = bundles["unsettled"] - stuck
+    if late:
+        why = (
+            f"; they do not touch {broken}, but ranges of those who import from there end below the lowest such import "
+            "until it is voided (void_after_blocks)"
+            if broken
+            else ""
+        )
+        found.append(
+            f"settlement did not keep up: {late:,} of {bundles['completed']:,} completed bundles were not settled when "
+            f"the run ended{why}"
+        )
     return found
 
 
@@ -173,14 +222,15 @@ def warnings(
             f"{health['retried']:,} bundles were sent more than once (refused for a full mempool, or a broken stream)"
         )
     if data.stalls:
+        last = max(data.stalls, key=lambda stall: int(stall["at_ns"]))
         found.append(
-            f"readers stalled {len(data.stalls):,} times for lack of a proof or a block (events/stalls.parquet)"
+            f"readers stalled {len(data.stalls):,} times for lack of a proof or a block (events/stalls.parquet), last "
+            f"{last['node']} at height {last['height']}: {last['reason']}"
         )
     found += [
-        f"the {fault['kind']} of {fault.get('target') or 'the testnet'} was not carried out or did not heal"
-        + (f": {fault['problem']}" if fault.get("problem") else "")
+        f"{_fault(fault)} did not heal" + (f": {fault['problem']}" if fault.get("problem") else "")
         for fault in data.run.get("faults", [])
-        if fault.get("healed_ns") is None
+        if fault.get("healed_ns") is None and fault.get("carried_out", True)
     ]
     found += [str(problem) for problem in data.run.get("problems") or ()]
     if data.run.get("tracing") is False:

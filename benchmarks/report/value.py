@@ -23,6 +23,7 @@ def conservation(data: RunData) -> dict[str, Any] | None:
         "holds": all(token["holds"] for token in tokens),
         "unsound": sorted(unsound),
         "tokens": tokens,
+        "not_counted": list((data.run.get("conservation") or {}).get("not_counted") or ()),
     }
 
 

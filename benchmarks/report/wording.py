@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from benchmarks.report.load_phases import RECOVERED_FACTOR
 from benchmarks.report.results import Results
 from benchmarks.report.run_data import shown_stage
 
@@ -52,6 +53,16 @@ def rate(value: float | None) -> str:
 def percent(value: float | None, digits: int = 1) -> str:
     """A share as percent."""
     return NOT_KNOWN if value is None else f"{value * 100:.{digits}f} %"
+
+
+def theory_verdict(verdict: str, *, by_construction: bool, difference_share: float | None) -> str:
+    """Of one line of expected against measured: also what agrees says by how much it differs."""
+    if verdict == "not applicable":
+        return verdict
+    parts = [verdict, *(["by construction"] if by_construction and verdict == "agrees" else [])]
+    if difference_share is not None:
+        parts.append(f"{difference_share * 100:+.1f} %")
+    return ", ".join(parts)
 
 
 def natural(name: str) -> list[tuple[int, str]]:
@@ -298,16 +309,7 @@ def biggest_stages(results: Results, count: int = 4) -> str:
 
 def recoveries(results: Results) -> Sequence[str]:
     """Faults and bursts, a sentence each."""
-    lines = []
-    for fault in results.faults:
-        latency = {name: row["p99"] for name, row in fault["executed_ms"].items()}
-        parts = ", ".join(f"{name} {milliseconds(value)}" for name, value in latency.items())
-        recovery = fault["recovery_ms"]
-        lines.append(
-            f"{fault['kind']} of {fault['target'] or 'the testnet'} at {fault['injected_s']:g} s: "
-            f"executed p99 in ms {parts}; {_recovered(recovery)}"
-            + (f" ({fault['problem']})" if fault["problem"] else "")
-        )
+    lines = [_fault(fault) for fault in results.faults]
     burst: Mapping[str, Any] | None = results.burst
     if burst is not None:
         gone = f"gone {milliseconds(burst['recovery_ms'])} ms after the burst" if burst["recovered"] else "never gone"
@@ -317,7 +319,25 @@ def recoveries(results: Results) -> Sequence[str]:
     return lines
 
 
-def _recovered(recovery_ms: float | None) -> str:
+def _fault(fault: Mapping[str, Any]) -> str:
+    """What a fault did to latency, and how long; of one that could not be carried out only why."""
+    what = f"{fault['kind']} of {fault['target'] or 'the testnet'} at {fault['injected_s']:g} s"
+    if not fault["carried_out"]:
+        return f"{what}: not carried out ({fault['problem']})"
+    parts = ", ".join(f"{name} {milliseconds(row['p99'])}" for name, row in fault["executed_ms"].items())
+    problem = f" ({fault['problem']})" if fault["problem"] else ""
+    return f"{what}: executed p99 in ms {parts}; {_recovered(fault)}{problem}"
+
+
+def _recovered(fault: Mapping[str, Any]) -> str:
+    recovery_ms = fault["recovery_ms"]
+    if fault["executed_ms"]["before"]["p99"] is None:
+        return "nothing was executed before it to compare with"
     if recovery_ms is None:
-        return "not recovered within the run"
-    return f"recovered after {milliseconds(recovery_ms)} ms" if recovery_ms else "no bundle was delayed by it"
+        next_s = fault["next_s"]
+        return (
+            "not recovered within the run" if next_s is None else f"not recovered before the next fault at {next_s:g} s"
+        )
+    if not recovery_ms:
+        return f"no bundle took longer than {RECOVERED_FACTOR:g} times the p99 before"
+    return f"recovered after {milliseconds(recovery_ms)} ms"

@@ -78,6 +78,8 @@ contract AgglayerBridge is ExitTree {
     event ClaimEvent(
         uint256 globalIndex, uint32 originNetwork, address originAddress, address destinationAddress, uint256 amount
     );
+    /// Follows every ClaimEvent: what it leaves out of the leaf. A reader would have to find the call otherwise.
+    event ClaimDetails(uint256 globalIndex, uint8 leafType, bytes32 metadataHash);
     event NewWrappedToken(
         uint32 originNetwork, address originTokenAddress, address wrappedTokenAddress, bytes metadata
     );
@@ -108,6 +110,8 @@ contract AgglayerBridge is ExitTree {
     error TokenFailed(address token);
     error Reentered();
     error SourceNetworkInvalid();
+    /// L1 runs whatever calldata it is sent: nobody checks trailers there, and no verdict strikes a mint.
+    error ContingentMintNotOnMainnet();
     /// A contract, or an account with code, could put a trailer of its choice into its own calldata.
     error ContingentMintNotDirect();
     error ContingentMintNeedsTrailer();
@@ -213,8 +217,8 @@ contract AgglayerBridge is ExitTree {
 
     // Contingent mint
 
-    /// In a bundle: pays here what another leg of the same bundle burns on `sourceNetwork`, before the exit can be
-    /// proved. Only the verdict of the height makes it count: one without its burn strikes the whole bundle.
+    /// In a bundle, so on rollups only: pays here what another leg of the same bundle burns on `sourceNetwork`, before the
+    /// exit can be proved. Only the verdict of the height makes it count: one without its burn strikes the whole bundle.
     function mintContingent(
         uint32 sourceNetwork,
         uint32 originNetwork,
@@ -223,6 +227,7 @@ contract AgglayerBridge is ExitTree {
         uint256 amount,
         bytes calldata metadata
     ) external {
+        if (networkID == MAINNET) revert ContingentMintNotOnMainnet();
         if (msg.sender != tx.origin || msg.sender.code.length != 0) revert ContingentMintNotDirect();
         if (sourceNetwork == networkID) revert SourceNetworkInvalid();
         (bytes32 bundleHash, uint8 legIndex) = _useTrailer();
@@ -337,6 +342,7 @@ contract AgglayerBridge is ExitTree {
         if (claimed & mask != 0) revert AlreadyClaimed();
         claimedBitMap[word] = claimed | mask;
         emit ClaimEvent(globalIndex, claim.originNetwork, claim.originAddress, claim.destinationAddress, claim.amount);
+        emit ClaimDetails(globalIndex, leafType, keccak256(claim.metadata));
     }
 
     function isClaimed(uint32 leafIndex, uint32 sourceBridgeNetwork) external view returns (bool) {

@@ -174,6 +174,19 @@ class BondClaims:
         """The builder's."""
         return await self._promises.bond_status()
 
+    async def caught_up(self, *, paid: int, all_ended: bool, wait_s: float) -> BondStatus:
+        """The builder's, once it has read from L1 that so many promises were paid, and that none is open where
+        `all_ended`; what it is after `wait_s` otherwise. Raises Unavailable where L1 or the builder cannot be reached.
+        """
+        deadline = asyncio.get_running_loop().time() + wait_s
+        async with aclosing(self._l1.new_heads()) as heads:
+            async for _ in heads:
+                status = await self.bond_status()
+                is_waited_for = status.paid < paid or (all_ended and status.open)
+                if not is_waited_for or asyncio.get_running_loop().time() >= deadline:
+                    return status
+        raise AssertionError("heads come without end")
+
     async def promise(self, bundle_hash: bytes) -> tuple[SignedPromise, PromiseState]:
         """The promise of a bundle, its signature checked. Raises UnknownName, InvalidInput."""
         found = await self._promises.promise(bundle_hash)

@@ -17,6 +17,7 @@ from coordinator.record import VARY_KIND, ComparisonDirectory, RunDirectory
 from coordinator.spec import Scenario, load_scenario
 from coordinator.spec.backend_table import refuse_keys_of_others
 from coordinator.stages.bench import run_bench
+from coordinator.stages.broken import RunBroke
 from coordinator.stages.progress import Interrupt, SilentObserver
 from coordinator.stages.run_state import BenchOptions
 from coordinator.workload.table import option_types
@@ -175,7 +176,11 @@ def _run_one(request: BenchRequest, scenario: Scenario, out: Path) -> bool:
     async def start(signals: Signals) -> Path:
         signals.on_first(interrupt.set)
         interrupt.rearm = signals.arm
-        return await run_bench(scenario, options, observer=watcher or SilentObserver(), interrupt=interrupt)
+        try:
+            return await run_bench(scenario, options, observer=watcher or SilentObserver(), interrupt=interrupt)
+        except RunBroke as broke:
+            click.echo(f"error: {broke}", err=True)
+            return broke.directory
 
     try:
         run_until_done(start)

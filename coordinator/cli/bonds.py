@@ -1,5 +1,6 @@
-"""`lockstep bond`: a builder's promises, and claims against its bond."""
+"""`lockstep bond`: a builder's promises, claims against its bond, and how the builder takes it back."""
 
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -11,6 +12,8 @@ from nodes.model.errors import InvalidInput
 
 if TYPE_CHECKING:
     from coordinator.bundle.bond import BondClaims, Claimed
+    from coordinator.bundle.bond_withdrawal import BondWithdrawal
+    from nodes.ethereum.client import L1Receipt
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _DIRECTORY = click.Path(path_type=Path, exists=True, file_okay=False)
@@ -21,12 +24,14 @@ Result = TypeVar("Result")
 
 @click.group("bond")
 def bond_group() -> None:
-    """Look at a builder's bond and be paid from it.
+    """Look at a builder's bond, be paid from it, or take it back.
 
     \b
     In a testnet with atomicity = "bond":
       lockstep bond status runs/my-testnet
       lockstep bond claim runs/my-testnet 0x51c2...
+      lockstep bond request-withdrawal runs/my-testnet 2.5
+      lockstep bond withdraw runs/my-testnet --wait 120
     """
 
 
@@ -70,6 +75,99 @@ def reserve(directory: Path, bundle_hash: str, key_file: Path | None) -> None:
     bundle = _hash(bundle_hash)
     held = _with_claims(directory, key_file, lambda claims: claims.reserve(bundle))
     click.echo(f"reserved {held.amount_wei / _WEI:g} ether for 0x{held.user.hex()}; {_cost(held)}")
+
+
+_BUILDER_KEY = click.option(
+    "--key-file", type=_FILE, help="Key of the builder's account; default: that of the testnet's own builder."
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object; amounts in wei, as text.")
+
+
+@bond_group.command("request-withdrawal")
+@click.argument("directory", type=_DIRECTORY)
+@click.argument("ether")
+@_BUILDER_KEY
+@_JSON
+def request_withdrawal(directory: Path, ether: str, key_file: Path | None, *, as_json: bool) -> None:
+    """Ask for a part of the bond, as its builder. It can be taken some L1 blocks later (`withdrawal_delay_blocks`).
+
+    Until it is taken the amount still answers for promises; new ones are no longer made against it. Asking again begins
+    the delay anew, with the new amount.
+
+    \b
+    Example:
+      lockstep bond request-withdrawal runs/my-testnet 2.5
+    """
+
+    async def ask(bond: "BondWithdrawal") -> None:
+        from coordinator.bundle.crossing import ETHER_DECIMALS, amount_of
+
+        receipt, holding = await bond.request(amount_of(ether, ETHER_DECIMALS))
+        if as_json:
+            _print_json(
+                receipt,
+                builder=bond.builder,
+                bond_wei=str(holding.bond_wei),
+                requested_wei=str(holding.requested_wei),
+                from_block=holding.from_block,
+            )
+            return
+        click.echo(
+            f"asked for {holding.requested_wei / _WEI:g} of {holding.bond_wei / _WEI:g} ether; it can be taken from L1 "
+            f"block {holding.from_block:,} on: lockstep bond withdraw {directory}"
+        )
+
+    _with_bond(directory, key_file, ask)
+
+
+@bond_group.command("withdraw")
+@click.argument("directory", type=_DIRECTORY)
+@click.option("--wait", "wait_s", type=click.FloatRange(0), default=0.0, show_default=True, metavar="SECONDS",
+              help="How long to wait for the end of the delay.")  # fmt: skip
+@_BUILDER_KEY
+@_JSON
+def withdraw(directory: Path, wait_s: float, key_file: Path | None, *, as_json: bool) -> None:
+    """Take what was asked for with `request-withdrawal`, once its delay is over.
+
+    \b
+    Example:
+      lockstep bond withdraw runs/my-testnet --wait 120
+    """
+
+    async def take(bond: "BondWithdrawal") -> None:
+        receipt, amount_wei = await bond.take(wait_s=wait_s)
+        left_wei = (await bond.holding()).bond_wei
+        if as_json:
+            _print_json(receipt, builder=bond.builder, withdrawn_wei=str(amount_wei), bond_wei=str(left_wei))
+            return
+        click.echo(
+            f"withdrew {amount_wei / _WEI:g} ether to 0x{bond.builder.hex()}, {left_wei / _WEI:g} are left; L1 block "
+            f"{receipt.block_number}, {receipt.gas_used:,} gas, transaction 0x{receipt.tx_hash.hex()}"
+        )
+
+    _with_bond(directory, key_file, take)
+
+
+def _with_bond(directory: Path, key_file: Path | None, use: "Callable[[BondWithdrawal], Awaitable[None]]") -> None:
+    async def start(_signals: Signals) -> None:
+        from coordinator.bundle.bond_withdrawal import BondWithdrawal
+        from coordinator.bundle.transactions import read_key
+
+        async with BondWithdrawal.of_directory(directory, key=read_key(key_file)) as bond:
+            await use(bond)
+
+    run_until_done(start)
+
+
+def _print_json(receipt: "L1Receipt", *, builder: bytes, **values: str | int) -> None:
+    document = {
+        "builder": f"0x{builder.hex()}",
+        **values,
+        "l1_block": receipt.block_number,
+        "gas_used": receipt.gas_used,
+        "tx_hash": f"0x{receipt.tx_hash.hex()}",
+    }
+    click.echo(json.dumps(document))
 
 
 def _with_claims(directory: Path, key_file: Path | None, use: "Callable[[BondClaims], Awaitable[Result]]") -> Result:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from coordinator.cli.bonds import bond_group
+from coordinator.cli.bridging import bridge_group
 from coordinator.cli.bundles import bundle_group
 from coordinator.cli.running import fail, run_until_done
 from nodes.model.errors import TestbedError
@@ -318,3 +319,4 @@ def workloads() -> None:
 
 main.add_command(bundle_group)
 main.add_command(bond_group)
+main.add_command(bridge_group)

@@ -126,10 +126,12 @@ class NodeTrace:
 
     @property
     def unresolved(self) -> int | None:
-        """The lowest executed height with content whose verdict this node has not taken, or took on another block."""
+        """The newest executed height with legs of the load whose verdict this node has not taken, or took on another
+        block; None where there is no such height."""
         for height in sorted(self.executed, reverse=True):
             block = self.executed[height]
-            if not block.statuses:
+            # Heights of others, such as the oracle's notices, keep coming when the load is over.
+            if not block.statuses or not self._counted.get(height):
                 continue
             verdict = self.resolved.get(height)
             # Heights resolve in order, so that the newest one speaks for all.

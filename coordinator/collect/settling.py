@@ -24,6 +24,10 @@ _STAGE_OF = {
 }
 
 
+BUILT, GIVEN_UP = "built", "given_up"
+"""Of a certificate that the aggregation layer has not taken (yet), and of one whose rollup built another instead."""
+
+
 class BundleStages(NamedTuple):
     """Times by bundle, `NEVER` where a bundle did not come so far; None for a stage that the run's mode lacks."""
 
@@ -50,14 +54,14 @@ class CertificateLife:
     imported_bundles: tuple[BundleHash, ...] = ()
     times_ns: dict[str, int] = field(default_factory=dict)
     """built, pending, proven, candidate, settled, final: the first time, on the coordinator's clock."""
-    status: str = "built"
+    status: str = BUILT
     error: str = ""
     settlement_tx: bytes = b""
 
     @property
     def stands(self) -> bool:
-        """Not refused; it settles, or may yet."""
-        return self.status != "in_error"
+        """Neither refused nor given up; it settles, or may yet."""
+        return self.status not in ("in_error", GIVEN_UP)
 
 
 def certificate_lives(
@@ -65,9 +69,11 @@ def certificate_lives(
 ) -> list[CertificateLife]:
     """Every certificate that was built or moved, by network and then in the order in which they became known."""
     lives: dict[bytes, CertificateLife] = {}
+    newest: dict[tuple[int, int], CertificateLife] = {}
     for trace in rollups:
         for at_ns, built in trace.of(CertificateBuilt):
             life = lives.setdefault(built.certificate_id, _life(built))
+            newest[built.network_id, built.certificate_height] = life
             life.exits, life.imports, life.imported_bundles = built.exits, built.imports, built.imported_bundles
             life.times_ns.setdefault("built", at_ns + offsets_ns.get(trace.node, 0))
     for trace in agglayers:
@@ -82,6 +88,10 @@ def certificate_lives(
             for certificate_id in settlement.certificate_ids:
                 if certificate_id in lives:
                     _settle(lives[certificate_id], settlement, at_ns + offset_ns)
+    for life in lives.values():
+        if life.status == BUILT and newest[life.network_id, life.certificate_height] is not life:
+            # Refused when it was handed in, as while another stood in its place.
+            life.status = GIVEN_UP
     return sorted(lives.values(), key=lambda life: (life.network_id, life.certificate_height))
 
 
@@ -99,7 +109,9 @@ def _settle(life: CertificateLife, settlement: SettlementMoved, at_ns: int) -> N
     if settlement.step in ("sent", "included", "final"):
         life.settlement_tx = settlement.tx_hash
     if settlement.step == "final":
-        life.times_ns.setdefault("final", at_ns)
+        final_ns = life.times_ns.setdefault("final", at_ns)
+        # The service notes that a certificate is settled when it comes to it; the settler beside it may be further.
+        life.times_ns["settled"] = min(life.times_ns.get("settled", final_ns), final_ns)
     elif settlement.step == "reorged":
         # What was settled is not, until the transaction is in another block.
         life.times_ns.pop("final", None)

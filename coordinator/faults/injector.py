@@ -12,11 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from coordinator.faults.forgeries import Attempt
 from coordinator.faults.kinds import (
     Crash,
     Differ,
     DropTransactions,
     ExpireBlockhashes,
+    Forge,
     ForkBack,
     Kill,
     LagRpc,
@@ -61,8 +63,11 @@ from nodes.wire.control import ControlClient
 from nodes.wire.rollup import RollupClient
 from nodes.wire.sequencer import SequencerClient
 
-READY_TIMEOUT_S = 30.0
-CRASH_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 90.0
+"""For a process to answer, and for the next block once a fault is over."""
+RECOVERY_TIMEOUT_S = 120.0
+"""For a target to catch up once a fault is over."""
+CRASH_TIMEOUT_S = 180.0
 """For a process to come to the place where it shall die."""
 POLL_S = 0.02
 _NS_PER_S = 1_000_000_000
@@ -89,21 +94,25 @@ class Target(Protocol):
         """End a process or an engine."""
         ...
 
-    async def wait_recovered(self, node: str) -> float:
-        """Wait until a node has caught up."""
+    async def wait_recovered(self, node: str, *, timeout_s: float) -> float:
+        """Wait until a node has caught up, at most so long."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultRecord:
-    """A fault that was carried out. Times on the coordinator's clock."""
+    """A fault whose time came. Times on the coordinator's clock."""
 
     kind: str
     target: str
     injected_ns: int
     healed_ns: int | None
+    carried_out: bool
+    """False where it could not be injected: the load met nothing of it, or not all."""
     problem: str
     """Why it could not be injected or did not heal; empty otherwise."""
+    attempts: tuple[Attempt, ...] = ()
+    """Of `forge`: what was refused."""
 
 
 class Injector:
@@ -117,12 +126,15 @@ class Injector:
         sequenced_height: Callable[[], Awaitable[int]],
         clock: Clock,
         tracer: Tracer,
+        forge: Callable[[list[Attempt]], Awaitable[None]] | None = None,
     ) -> None:
+        """`forge` carries out the fault of that name, and notes what was refused."""
         self._faults = faults
         self._testnet = testnet
         self._sequenced_height = sequenced_height
         self._clock = clock
         self._tracer = tracer
+        self._forge = forge
         self.records: list[FaultRecord] = []
 
     async def run(self, *, start_ns: int) -> None:
@@ -135,12 +147,14 @@ class Injector:
         await asyncio.sleep(max(0, at_ns - self._clock.monotonic_ns()) / _NS_PER_S)
         injected_ns = self._clock.monotonic_ns()
         self._tracer.record(FaultInjected(fault=fault.name, target=fault.target), monotonic_ns=injected_ns)
-        healed_ns, problem = None, ""
+        healed_ns, problem, carried_out = None, "", False
+        attempts: list[Attempt] = []
         try:
-            before = await self._sequenced_height()
-            await self._inject(fault)
+            before = await self._height_now()
+            await self._inject(fault, attempts)
+            carried_out = True
             await self._wait_sequenced_after(before, fault)
-            await self._testnet.wait_recovered(fault.target)
+            await self._testnet.wait_recovered(fault.target, timeout_s=RECOVERY_TIMEOUT_S + fault.lasts_s)
         except TestbedError as error:
             problem = str(error)
         else:
@@ -148,25 +162,39 @@ class Injector:
             self._tracer.record(FaultHealed(fault=fault.name, target=fault.target), monotonic_ns=healed_ns)
         self.records.append(
             FaultRecord(
-                kind=fault.name, target=fault.target, injected_ns=injected_ns, healed_ns=healed_ns, problem=problem
+                kind=fault.name,
+                target=fault.target,
+                injected_ns=injected_ns,
+                healed_ns=healed_ns,
+                carried_out=carried_out,
+                problem=problem,
+                attempts=tuple(attempts),
             )
         )
 
-    async def _wait_sequenced_after(self, height: int, fault: PlannedFault) -> None:
-        """Without a newer block a node that is down would count as caught up."""
+    async def _height_now(self) -> int | None:
+        """None while an earlier fault has the sequencer away: this one comes at its time all the same."""
         try:
-            async with asyncio.timeout(READY_TIMEOUT_S):
+            return await self._sequenced_height()
+        except Unavailable:
+            return None
+
+    async def _wait_sequenced_after(self, before: int | None, fault: PlannedFault) -> None:
+        """Without a newer block a node that is down would count as caught up."""
+        timeout_s = READY_TIMEOUT_S + fault.lasts_s
+        try:
+            async with asyncio.timeout(timeout_s):
                 while True:
-                    try:
-                        if await self._sequenced_height() > height + 1:
-                            return
-                    except Unavailable:
-                        pass  # the fault may have taken the sequencer away; it is asked until it is back
+                    # The fault may have taken the sequencer away; it is asked until it is back.
+                    height = await self._height_now()
+                    before = height if before is None else before
+                    if height is not None and before is not None and height > before + 1:
+                        return
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
-            raise Unavailable(f"no block was sequenced for {READY_TIMEOUT_S:g} s after {fault.name}") from None
+            raise Unavailable(f"no block was sequenced for {timeout_s:g} s after {fault.name}") from None
 
-    async def _inject(self, fault: PlannedFault) -> None:
+    async def _inject(self, fault: PlannedFault, attempts: list[Attempt]) -> None:
         target = fault.target
         match fault.kind:
             case Kill(what=what):
@@ -193,17 +221,14 @@ class Injector:
             case ProverDown(for_s=for_s):
                 pids = [await self._pid_here(node, engine=False) for node in fault.struck]
                 await _stopped(pids, for_s)
-            case ReorgBack(depth=depth, keep_transactions=keep):
-                await self._testnet.inject(target, ReorgL1(depth=depth, keep_transactions=keep))
-            case LeaveOut(slots=slots):
-                await self._testnet.inject(target, PauseL1(slots=slots))
-            case Differ(account=account, slot=slot, add=add):
-                where = [bytes.fromhex(text.removeprefix("0x")) for text in (account, slot)]
-                await self._testnet.inject(target, Diverge(account=where[0], slot=where[1], add=add))
+            case Forge():
+                if self._forge is None:
+                    raise InvalidInput("nobody was named who could forge anything on this testnet")
+                await self._forge(attempts)
             case Crash(place=place, count=count):
                 await self._crash(target, CrashAt(place=place, count=count))
             case _:
-                await self._testnet.inject(target, _solana_trouble(fault.kind))
+                await self._testnet.inject(target, _as_it_is(fault.kind))
 
     async def _for_a_while(self, node: str, begin: Fault, end: Fault, for_s: float) -> None:
         await self._testnet.inject(node, begin)
@@ -250,8 +275,16 @@ class Injector:
         return pid
 
 
-def _solana_trouble(kind: SolanaKind) -> SolanaTrouble:
+def _as_it_is(kind: SolanaKind | ReorgBack | LeaveOut | Differ) -> Fault:
+    """Of kinds that the target carries out by itself."""
     match kind:
+        case ReorgBack(depth=depth, keep_transactions=keep):
+            return ReorgL1(depth=depth, keep_transactions=keep)
+        case LeaveOut(slots=slots):
+            return PauseL1(slots=slots)
+        case Differ(account=account, slot=slot, add=add):
+            where = [bytes.fromhex(text.removeprefix("0x")) for text in (account, slot)]
+            return Diverge(account=where[0], slot=where[1], add=add)
         case SolanaFork(depth=depth, keep_transactions=keep):
             return SolanaTrouble(trouble=Trouble.FORK if keep else Trouble.FORK_AND_LOSE, amount=depth)
         case SkipSlots(slots=slots):

@@ -5,7 +5,7 @@ Plain data read from `[[faults]]` of a scenario. Carrying one out is `coordinato
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from coordinator.spec.reader import read_table
@@ -162,6 +162,11 @@ class Differ:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Forge:
+    """A thief hands in forged certificates and claims, and each must be refused: `coordinator.faults.forgeries`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Crash:
     """The process ends by SIGKILL at a place of its own code, so that each step of a settlement can be struck."""
 
@@ -187,6 +192,7 @@ Kind = (
     | SolanaKind
     | Crash
     | Differ
+    | Forge
 )
 
 
@@ -218,6 +224,7 @@ FAULTS: Mapping[str, FaultKind] = {
     "rpc_down": FaultKind(options_type=RpcOutage, targets=("sequencer",)),
     "expire_blockhashes": FaultKind(options_type=ExpireBlockhashes, targets=("sequencer",)),
     "diverge": FaultKind(options_type=Differ, targets=("rollup",)),
+    "forge": FaultKind(options_type=Forge, targets=("agglayer",)),
     "crash": FaultKind(options_type=Crash, targets=("agglayer", "sequencer", "rollup", "l1", "builder")),
 }
 
@@ -235,6 +242,8 @@ class PlannedFault:
     kind: Kind
     struck: tuple[str, ...] = ()
     """Other nodes that it strikes instead of the target: the attesters of `prover_down`."""
+    lasts_s: float = 0.0
+    """How long it goes on by itself once it is injected, at most: what it may take longer to heal."""
 
 
 def plan_faults(
@@ -280,7 +289,8 @@ def faults_of(scenario: Scenario, testnet: ResolvedTestnet) -> tuple[PlannedFaul
     nodes, source = testnet.nodes_by_kind, scenario.source
     planned = plan_faults(scenario.faults, nodes=nodes, seed=scenario.seed, source=source)
     backend = BACKENDS[testnet.backend]
-    possible = backend.faults(backend.configure(testnet.backend_options))
+    config = backend.configure(testnet.backend_options)
+    possible = backend.faults(config)
     for fault in planned:
         name = KILL_ENGINE if fault.kind == Kill(what="engine") else fault.name
         if fault.target in nodes["sequencer"] and name not in (*OF_EVERY_SEQUENCER, *possible):
@@ -288,7 +298,32 @@ def faults_of(scenario: Scenario, testnet: ResolvedTestnet) -> tuple[PlannedFaul
                 f"{source}: the fault {name!r} at_s = {fault.at_s:g} strikes the sequencer, and that of backend "
                 f"{backend.name!r} with these settings cannot have it; {_remedy(name)}"
             )
-    return planned
+        if isinstance(fault.kind, SolanaFork) and fault.kind.depth > config.finalize_slots:
+            raise InvalidScenario(
+                f"{source}: the solana_fork at_s = {fault.at_s:g} has depth = {fault.kind.depth:,}, but a Solana that "
+                f"finalizes {config.finalize_slots} slots behind never abandons more; use a depth of at most "
+                "finalize_slots, or more finalize_slots in [backend]"
+            )
+    l1_slot_ms = 0 if testnet.agglayer is None else testnet.agglayer.slot_time_ms
+    slots_ms = {"sequencer": config.block_interval_ms, "l1": l1_slot_ms}
+    return tuple(
+        replace(fault, lasts_s=_lasts_s(fault.kind, slot_ms=slots_ms.get(fault.target, 0))) for fault in planned
+    )
+
+
+def _lasts_s(kind: Kind, *, slot_ms: int) -> float:
+    """Of a fault that is injected at once and then goes on; the others end before they count as injected."""
+    match kind:
+        case RpcOutage(for_s=for_s):
+            return for_s
+        case LagRpc(behind_slots=behind, slots=slots):
+            return (behind + slots) * slot_ms / 1_000
+        case SkipSlots(slots=slots) | DropTransactions(slots=slots) | LeaveOut(slots=slots):
+            return slots * slot_ms / 1_000
+        case SolanaFork(depth=depth):
+            return depth * slot_ms / 1_000
+        case _:
+            return 0.0
 
 
 def _remedy(fault: str) -> str:

@@ -61,6 +61,7 @@ class InProcessLauncher:
                 running = _InProcessTestnet(
                     testnet, directory, [ready], launcher="inprocess", ready_s=ready_s, links=links
                 )
+                running.broken_part = lambda: host.broken_node
                 running.save_endpoints()
                 try:
                     yield running

@@ -106,6 +106,10 @@ class HostActor:
         """Process id of the present incarnation."""
         return os.getpid()
 
+    async def broken_node(self) -> str:
+        """The node that broke first in the present incarnation; empty while none has."""
+        return "" if self._host is None else self._host.broken_node
+
     async def die(self) -> None:
         """SIGKILL to itself, where the coordinator cannot reach the process."""
         os.kill(os.getpid(), signal.SIGKILL)

@@ -72,13 +72,15 @@ class RayLauncher:
         ):
             placed = await _prepared(testnet, processes, folder, options)
             options.progress(f"starting {len(testnet.node_names)} nodes in {len(processes)} processes")
-            watches = [_watch(process.plan.name, run) for process, run in _begun(testnet, processes, placed, options)]
+            broken: list[str] = []
+            watches = [_watch(process, run, broken) for process, run in _begun(testnet, processes, placed, options)]
             async with supervised(*watches, stop=lambda: _stop(processes)):
                 hosts = await _ready(processes, options)
                 ready_s = time.monotonic() - began_s
                 running = _RayTestnet(testnet, directory, hosts, launcher="ray", ready_s=ready_s, links=links)
                 running.actors = {process.plan.name: process.actor for process in processes}
                 running.is_local = not options.ray_address
+                running.broken_part = lambda: next(iter(broken), "")
                 running.save_endpoints()
                 if options.ray_address:
                     _save_machines(directory, hosts)
@@ -271,15 +273,21 @@ async def _answered(answers: Sequence[Any], options: LaunchOptions) -> list[Any]
         raise Unavailable(f"Ray could not start a node process: {_short(error)}") from error
 
 
-async def _watch(name: str, run: Any) -> None:
-    """Raises what ended a process for good; returns at its orderly end."""
+async def _watch(process: _Process, run: Any, broken: list[str]) -> None:
+    """Raises what ended a process for good, and notes what broke in `broken`; returns at its orderly end."""
     import ray
 
+    name = process.plan.name
     try:
         failure = await run
     except ray.exceptions.RayError as error:
+        broken.append(name)
         raise Unavailable(f"{name} ended and was not restarted: {_short(error)}") from error
     if failure:
+        try:
+            broken.append(await process.actor.broken_node.remote() or name)
+        except ray.exceptions.RayError:
+            broken.append(name)  # it has ended since, and said before why
         raise TestbedError(failure)
 
 

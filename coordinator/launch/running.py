@@ -34,7 +34,7 @@ from nodes.wire.sequencer import SequencerClient
 ENDPOINTS_FILE = "endpoints.json"
 NODES_FOLDER = "nodes"
 LOCK_FILE = "lock"
-RECOVERY_TIMEOUT_S = 60.0
+RECOVERY_TIMEOUT_S = 120.0
 _RETRY_S = 0.05
 
 
@@ -134,6 +134,8 @@ class RunningTestnet(ABC):
         """One entry per process. Addresses are kept when a process is restarted; pids are those at the start."""
         self.ready_s = ready_s
         """From the call of `start` until every node was usable."""
+        self.broken_part: Callable[[], str] = str
+        """The node, or the process, that broke for good; empty while none has. Set by the launcher."""
         self._nodes = {node.name: (host, node) for host in hosts for node in host.nodes}
         self._links = links or ClientLinks(None)
         self._links.locate(node for host in hosts for node in host.nodes)

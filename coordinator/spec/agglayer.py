@@ -28,6 +28,7 @@ from nodes.evm.genesis import (
 from nodes.model.agglayer import MAINNET, AgglayerParams, NetworkId, NetworkParams, TokenInfo
 from nodes.model.execution import TestnetParams
 from nodes.model.ids import Address, ChainId, chain_id_of, hex_of
+from nodes.sequencer.backends import BACKENDS
 
 L1_CHAIN_ID = ChainId(900)
 ETHER = 10**18
@@ -41,6 +42,8 @@ BRIDGED_TOKEN = TokenInfo(MAINNET, L1_TOKEN)
 """The token that scenarios move between rollups."""
 BRIDGED_TEXTS = ("Lockstep Token", "LOCK", 18)
 """Name, symbol and decimals of `L1_TOKEN`, as its contract states them."""
+EXCHANGE_HEIGHTS = 4
+"""Heights that a rollup executes while the reports and the verdict of a firm one travel."""
 FUNDED_BY_DEPOSITS = frozenset({"bridge", "flashloan"})
 """Workloads whose accounts hold nothing at genesis: every coin of theirs was deposited on L1, so that value can be
 counted. Such a testnet has a bridge in every mode."""
@@ -207,7 +210,7 @@ def resolve_agglayer(scenario: Scenario, testnet: TestnetParams, *, chain: Chain
         void_after_blocks=table.void_after_blocks,
         oracle_level=table.oracle_level,
         settled_level=table.settled_level,
-        speculation_heights=table.speculation_heights,
+        speculation_heights=_speculation_heights(scenario),
         certificate_interval_s=table.certificate_interval_s,
         max_exits=table.max_exits,
         settle=scenario.settles,
@@ -215,6 +218,17 @@ def resolve_agglayer(scenario: Scenario, testnet: TestnetParams, *, chain: Chain
         liars={name: str(lie) for name, lie in table.liars.items()},
         builder=builder if scenario.has_builder else None,
     )
+
+
+def _speculation_heights(scenario: Scenario) -> int:
+    """What the scenario says. Otherwise so many that rollups execute at soft although verdicts come after firm, but not
+    more than an engine can take back by itself.
+    """
+    if (stated := scenario.agglayer.speculation_heights) is not None:
+        return stated
+    backend = BACKENDS[scenario.testnet.backend]
+    until_firm = backend.heights_until_firm(backend.configure(scenario.backend_options))
+    return max(EXCHANGE_HEIGHTS, min(until_firm + EXCHANGE_HEIGHTS, scenario.rollup.rewind_window))
 
 
 def _prover_options(scenario: Scenario) -> Mapping[str, Any]:

@@ -101,8 +101,9 @@ class AgglayerTable:
     """Which failing bundles of a round are struck: the one of lowest ordinal, or all."""
     serial_rounds: Annotated[int, Between(0, 1_000)] = 8
     """Rounds of a height with the serial rule; afterwards all failing bundles are struck."""
-    speculation_heights: Annotated[int, Between(1, 1_000)] = 4
-    """Heights beyond the last verdict that a rollup may execute; 1 = only the one whose verdict comes next."""
+    speculation_heights: Annotated[int, Between(1, 1_000)] | None = None
+    """Heights beyond the last verdict that a rollup may execute; 1 = only the one whose verdict comes next. Left out =
+    by the backend: as many as lie between soft and firm, and a few that hide the exchange of reports."""
     report_timeout_ms: Annotated[int, Between(50, 3_600_000)] = 5_000
     """A rollup that owes a report for so long is evicted."""
     void_after_blocks: Annotated[int, Between(0, 1_000_000)] = 64

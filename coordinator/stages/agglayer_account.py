@@ -14,7 +14,7 @@ from coordinator.collect.join import OUTCOMES, REASONS, BundleFates
 from coordinator.collect.node_trace import NodeTrace
 from coordinator.collect.settling import BundleStages, CertificateLife
 from coordinator.spec.testnet import ResolvedTestnet
-from coordinator.stages.value import Books, TokenCount
+from coordinator.stages.value import Books, TokenCount, uncounted_tokens
 from nodes.agglayer.provers import PROVERS
 from nodes.telemetry.events import (
     BundleJudged,
@@ -92,9 +92,16 @@ def agglayer_account(facts: AgglayerFacts) -> dict[str, Any]:
         "refused": _refused(facts),
         "notices": _notices(facts),
         "evidence": _evidence(facts),
-        "conservation": {"tokens": [count.to_json() for count in facts.counts]},
+        "conservation": {
+            "tokens": [count.to_json() for count in facts.counts],
+            "not_counted": _not_counted(facts.books),
+        },
         "capital": _capital(facts),
     }
+
+
+def _not_counted(books: Books | None) -> list[dict[str, Any]]:
+    return [] if books is None else [token.to_json() for token in uncounted_tokens(books)[:MAX_LISTED]]
 
 
 def _gas(facts: AgglayerFacts) -> dict[str, Any]:
@@ -142,7 +149,7 @@ def _proofs(traces: Iterable[NodeTrace]) -> dict[str, Any]:
 def _refused(facts: AgglayerFacts) -> dict[str, Any]:
     """What was refused and why, for people: certificates in error, settlements that reverted, aborted bundles."""
     names = {number: rollup.name for number, rollup in enumerate(facts.testnet.rollups, start=1)}
-    in_error = [life for life in facts.lives if not life.stands]
+    in_error = [life for life in facts.lives if life.status == "in_error"]
     aborted = facts.fates.outcome == OUTCOMES.index("aborted")
     reasons = Counter(int(code) for code in facts.fates.reason[aborted])
     return {

@@ -7,23 +7,26 @@ The run directory is written also when the load was interrupted, and then says s
 import asyncio
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from coordinator.collect.clocks import ClockOffset, combine, estimate_offset
 from coordinator.collect.collector import Collector, TraceSource
-from coordinator.faults import Injector, PlannedFault, check_times, faults_of
+from coordinator.faults import Injector, PlannedFault, check_times, faults_of, forge
 from coordinator.launch import LaunchOptions, RunningTestnet, launcher_named
 from coordinator.record import RunDirectory
 from coordinator.spec import ResolvedTestnet, Scenario, resolve
 from coordinator.spec.testnet import AGGLAYER_NAME, SEQUENCER_NAME
+from coordinator.stages.broken import keep_what_was_measured
 from coordinator.stages.costs import read_status
 from coordinator.stages.engine_bound import measure_engine_bound
 from coordinator.stages.fund import fund
 from coordinator.stages.inputs import write_inputs
 from coordinator.stages.load import LoadDriver
 from coordinator.stages.load_setup import LoadSetup, load_setup
+from coordinator.stages.outside import check_outside
 from coordinator.stages.progress import Interrupt, InterruptedEarly, Observer, SilentObserver
 from coordinator.stages.run_state import BenchOptions, RunState, SentPhase
 from coordinator.stages.schedule import Schedule, load_schedule
@@ -49,6 +52,8 @@ PRESIGN_WORKERS = 2
 COORDINATOR = "coordinator"
 REPLAY_STREAM = 2
 """Which of the seed's streams of chance chooses what is replayed."""
+CHECKER_READY_S = 90.0
+"""For the second EVM to start, at most: what waits for it longer is checked late, and the report says so."""
 REPLAY_AFTER_WINDOWS = 2
 """Replay windows after which an old bundle is handed in again: surely after its end."""
 
@@ -56,7 +61,11 @@ REPLAY_AFTER_WINDOWS = 2
 async def run_bench(
     scenario: Scenario, options: BenchOptions, *, observer: Observer | None = None, interrupt: Interrupt | None = None
 ) -> Path:
-    """Run a scenario and return its run directory. Raises TestbedError where no load could be sent at all."""
+    """Run a scenario and return its run directory.
+
+    Raises TestbedError where no load could be sent at all; RunBroke where the testnet broke for good during it: the run
+    directory is written then.
+    """
     clock = SystemClock()
     observer, interrupt = observer or SilentObserver(), interrupt or Interrupt()
     testnet = await asyncio.to_thread(resolve, scenario, engine_path=_engine_path(options))
@@ -68,6 +77,7 @@ async def run_bench(
     if scenario.load.kind != "sweep":
         schedule = load_schedule(scenario.load, scenario_folder=Path(scenario.source).parent, rng=setup.rng)
     check_times(faults, length_s=schedule.length_ns / NS_PER_S if schedule else None, source=scenario.source)
+    await check_outside(testnet, ray_address=options.ray_address)
     state = RunState(
         scenario=scenario,
         testnet=testnet,
@@ -116,23 +126,51 @@ async def _run(
     folder = state.directory.testnet
     folder.mkdir(exist_ok=True)
     launcher = launcher_named(state.testnet.launcher, ray_address=options.ray_address)
-    async with launcher.start(state.testnet, folder, options) as running:
-        state.interrupt.rearm()
-        _check_interrupt(state.interrupt)
-        async with SequencerClient(running.submit_address) as sequencer:
-            driver = state.driver = _driver(state, running, setup, signing, sequencer)
-            before = await _clock_offsets(state, running)
-            async with asyncio.TaskGroup() as group:
-                collecting = group.create_task(driver.collector.run())
+    started: RunningTestnet | None = None
+    try:
+        async with launcher.start(state.testnet, folder, options) as running:
+            started = running
+            await _measure(state, running, setup, signing, schedule, faults)
+    except Exception as error:
+        # Whatever ended the load: what it measured until then is hours of somebody's time.
+        broke = await keep_what_was_measured(state, started, error)
+        if broke is None:
+            raise
+        raise broke from error
+
+
+async def _measure(
+    state: RunState,
+    running: RunningTestnet,
+    setup: LoadSetup,
+    signing: Presigner,
+    schedule: Schedule | None,
+    faults: tuple[PlannedFault, ...],
+) -> None:
+    """Fund, load and write, on a testnet that runs."""
+    state.interrupt.rearm()
+    _check_interrupt(state.interrupt)
+    async with SequencerClient(running.submit_address) as sequencer:
+        driver = state.driver = _driver(state, running, setup, signing, sequencer)
+        before = state.offsets = await _clock_offsets(state, running)
+        async with asyncio.TaskGroup() as group:
+            collecting = group.create_task(driver.collector.run())
+            try:
                 if setup.funding is not None:
                     await _fund(state, running, setup.funding)
+                if state.testnet.divergence is not None:
+                    state.observer.stage("waiting until the second EVM is ready")
+                    await driver.wait_checked(state.testnet.divergence_rollups, timeout_s=CHECKER_READY_S)
                 state.costs_before = (await read_status(running.sequencer_address)).costs
                 await _load(state, driver, schedule, faults, running)
                 after = await _clock_offsets(state, running)
                 state.offsets = {host: combine(first, after.get(host, first)) for host, first in before.items()}
                 state.observer.stage("collecting, checking and writing")
                 await write_run(state, driver, running)
-                collecting.cancel()
+            except BaseException:
+                state.ended_ns = state.clock.monotonic_ns()
+                raise
+            collecting.cancel()
 
 
 async def _fund(state: RunState, running: RunningTestnet, funding: Funding) -> None:
@@ -220,7 +258,14 @@ async def _load(
         async with SequencerClient(running.sequencer_address) as client:
             return int((await client.status()).head.height)
 
-    injector = Injector(faults, running, sequenced_height=sequenced_height, clock=state.clock, tracer=tracer)
+    injector = Injector(
+        faults,
+        running,
+        sequenced_height=sequenced_height,
+        clock=state.clock,
+        tracer=tracer,
+        forge=partial(forge, running),
+    )
     try:
         async with asyncio.TaskGroup() as group:
             start = _Start(state, group, injector)

@@ -17,15 +17,17 @@ MAX_REASONS = 20
 
 
 async def claim_bonds(
-    running: RunningTestnet, partly: Iterable[bytes], *, load_s: float, wait_s: float
+    running: RunningTestnet, partly: Iterable[bytes], *, load_s: float, wait_s: float, all_settled: bool
 ) -> dict[str, Any]:
     """The part of run.json about the bond: `partly` are bundle hashes, `load_s` how long bundles came.
+
+    Where everything is settled, every promise has ended; the builder hears of that from L1 a little later than others.
 
     What is not settled after `wait_s` is left unpaid and said. Raises Unavailable where builder or L1 is away.
     """
     async with BondClaims(BondAccess.of_directory(running.directory)) as claims:
         totals = await claims.claim_all(partly, wait_s=wait_s)
-        status = await claims.bond_status()
+        status = await claims.caught_up(paid=len(totals.paid), all_ended=all_settled, wait_s=wait_s)
     reasons = Counter(totals.refused.values())
     return {
         "paid": len(totals.paid),

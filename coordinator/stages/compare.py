@@ -17,6 +17,8 @@ from coordinator.launch import launcher_named
 from coordinator.record import BACKENDS_KIND, ComparisonDirectory
 from coordinator.spec import Scenario, resolve
 from coordinator.stages.bench import run_bench
+from coordinator.stages.broken import RunBroke
+from coordinator.stages.outside import check_outside
 from coordinator.stages.progress import Interrupt, InterruptedEarly, Observer, leaves_of
 from coordinator.stages.run_state import BenchOptions
 from nodes.model.errors import TestbedError
@@ -135,7 +137,7 @@ async def run_compare(
         entry: dict[str, Any] = {"label": side.label, "repeat": repeat, "directory": f"{side.label}/repeat-{repeat}"}
         error = await _run_one(side, folder.path / entry["directory"], options, observer, interrupt, report)
         took_s = time.monotonic() - began_s
-        entry |= {"state": _state(error, interrupt), "error": str(error or ""), "seconds": round(took_s, 1)}
+        entry |= {"state": _state(error, interrupt), "error": _said(error), "seconds": round(took_s, 1)}
         entries.append(entry)
         _write(folder, sides, options, entries)
         if interrupt.is_set:
@@ -144,7 +146,7 @@ async def run_compare(
             pace.took_s.setdefault(side.label, []).append(took_s)
             continue
         failures.append(error)
-        observer.stage(f"failed: {error}")
+        observer.stage(f"failed: {_said(error)}")
         if side.label not in pace.took_s:
             break
     if not any(entry["state"] == "finished" for entry in entries):
@@ -158,6 +160,7 @@ async def _check(sides: Sequence[Side], options: CompareOptions) -> None:
         testnet = await asyncio.to_thread(resolve, side.scenario)
         launcher_named(testnet.launcher, ray_address=options.ray_address)
         faults_of(side.scenario, testnet)
+        await check_outside(testnet, ray_address=options.ray_address)
 
 
 async def _run_one(
@@ -175,6 +178,9 @@ async def _run_one(
     try:
         await run_bench(side.scenario, of_run, observer=observer, interrupt=interrupt)
         await report(out)
+    except RunBroke as broke:
+        await report(out)
+        return broke
     except TestbedError as error:
         return error
     except BaseExceptionGroup as group:
@@ -183,6 +189,17 @@ async def _run_one(
             raise
         return expected
     return None
+
+
+def _said(error: TestbedError | None) -> str:
+    """In a line: of an error that brings another process's traceback the part that ended, and its last exception."""
+    text = str(error or "")
+    if "Traceback (most recent call last)" not in text:
+        return text
+    lines = [line.strip(" |+-") for line in text.splitlines()]
+    part = lines[0].partition(":")[0].strip()
+    last = next((line for line in reversed(lines) if line), "")
+    return f"{part}: {last} (host.log of its process, under testnet/nodes of the run, has the whole error)"
 
 
 def _state(error: TestbedError | None, interrupt: Interrupt) -> str:

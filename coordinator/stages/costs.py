@@ -18,10 +18,17 @@ async def read_status(address: str) -> SequencerStatus:
 
 
 def cost_documents(before: Mapping[str, int], after: Mapping[str, int] | None) -> dict[str, Any]:
-    """`costs` and `setup_costs` of run.json; both absent where nothing was paid, or the end could not be read."""
+    """`costs` and `setup_costs` of run.json; both absent where nothing was paid, or the end could not be read.
+
+    What was paid before the load and not again, such as a deployment, is no cost of the load.
+    """
     if after is None or not (before or after):
         return {}
     return {
-        "costs": {name: total - before.get(name, 0) for name, total in sorted(after.items())},
+        "costs": {
+            name: total - before.get(name, 0)
+            for name, total in sorted(after.items())
+            if not total or total != before.get(name, 0)
+        },
         "setup_costs": dict(sorted(before.items())),
     }

@@ -30,7 +30,7 @@ def divergence_document(
 
 
 def is_checked(traces: Sequence[NodeTrace]) -> bool:
-    """Nothing waits for the second EVM, as far as the nodes have said."""
+    """The second EVM is there, and nothing waits for it, as far as the nodes have said."""
     said = [trace.of(DivergenceChecked) for trace in traces]
     return all(samples and not samples[-1][1].waiting for samples in said)
 
@@ -52,6 +52,7 @@ def _row(trace: NodeTrace) -> dict[str, Any]:
     return {
         "rollup": trace.node,
         **totals,
+        "most_waiting": max((sample.waiting for _, sample in trace.of(DivergenceChecked)), default=0),
         "samples_from": samples_from,
         "reason": reason,
         "busy_s": busy_s,

@@ -31,7 +31,7 @@ from nodes.model.agglayer import ETH, MAINNET, GlobalIndex, MainnetClaim, Networ
 from nodes.model.bundle import Bundle, Leg
 from nodes.model.errors import EngineFailure, RpcError, Unavailable
 from nodes.model.ids import Address, LegHash, RollupId, hex_of
-from nodes.model.limits import MAX_RPC_BATCH
+from nodes.model.limits import MAX_RPC_BATCH, PATIENT_DEADLINE_S
 from nodes.rules.exit_tree import global_exit_root
 from nodes.wire.bundles import bundle_to_bytes
 from nodes.wire.certificates import CertificateClient
@@ -43,7 +43,7 @@ CLAIM_GAS = 1_500_000
 """The first claim of a token creates it."""
 TRANSFER_GAS = 80_000
 LIQUIDITY_GAS = 400_000
-STEP_TIMEOUT_S = 30.0
+STEP_TIMEOUT_S = 60.0
 """For one set of transactions to be in blocks."""
 BASE_TIMEOUT_S = 60.0
 """For the oracle, beside the slots that finality takes."""
@@ -95,7 +95,7 @@ class _Funder:
         needs = {BRIDGED_TOKEN: self._funding.tokens(self._testnet.lanes), ETH: self._funding.wei(self._testnet.lanes)}
         needs = {token: amount for token, amount in needs.items() if amount}
         of_user = self._running.user_address
-        async with L1Client(of_user(self._running.l1_rpc_url)) as l1:
+        async with L1Client(of_user(self._running.l1_rpc_url), deadline_s=PATIENT_DEADLINE_S) as l1:
             self._say(f"funding: depositing for {len(self._running.rollups)} rollups on L1")
             deposits = await self._deposit(l1, needs)
         self._say("funding: waiting until the exit roots are on the rollups")
@@ -168,7 +168,7 @@ class _Funder:
         sequencer: SequencerClient,
     ) -> None:
         params = self._testnet.rollups[number - 1]
-        async with L1Client(rpc_url) as client:
+        async with L1Client(rpc_url, deadline_s=PATIENT_DEADLINE_S) as client:
             rollup = _Rollup(
                 name=params.name,
                 network_id=NetworkId(number),

@@ -103,6 +103,8 @@ class LoadDriver:
     _lane_by_tx: dict[bytes, int] = field(default_factory=dict)
     _own: set[bytes] = field(default_factory=set)
     """Hashes of the present phase's legs, where they are told from others."""
+    _counted_at: dict[bytes, int] = field(default_factory=dict)
+    """The height at which each of them counts as resolved."""
     make_replayer: Callable[[Dispatcher, Sequence[bytes], Callable[[int], None]], Replayer] | None = None
     """Somebody who hands bundles in again, where the workload wants one."""
     replays: int = 0
@@ -122,8 +124,16 @@ class LoadDriver:
         return len(self.shape.legs)
 
     def _count(self, item: ExecutedColumns) -> int:
-        hashes = item.tx_hashes + item.dropped_hashes
-        return sum(hashes[at : at + HASH_BYTES] in self._own for at in range(0, len(hashes), HASH_BYTES))
+        hashes, counted = item.tx_hashes + item.dropped_hashes, 0
+        for at in range(0, len(hashes), HASH_BYTES):
+            leg = hashes[at : at + HASH_BYTES]
+            if leg not in self._own:
+                continue
+            if leg not in self._replayed:
+                self._counted_at[leg] = item.height
+            # What was handed in again stands twice and counts where it stood first, however often that is executed.
+            counted += self._counted_at.setdefault(leg, item.height) == item.height
+        return counted
 
     async def prepare(self, schedule: Schedule) -> PreparedPhase:
         """Plan and sign a phase. Raises Unavailable when no lane is left."""
@@ -152,6 +162,7 @@ class LoadDriver:
         if self.shares_rollups:
             hashes = prepared.signed.tx_hashes
             self._own = {hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)}
+            self._counted_at.clear()
         before = self._legs_resolved()
         self.finished.append(finished)
         end_ns = finished.end_ns + round(drain_s * NS_PER_S)
@@ -188,6 +199,12 @@ class LoadDriver:
         """Give the nonces of bundles that were not used back to the planner, before the next phase is prepared."""
         self.planner.settle(finished.prepared.phase, used=used, retired=sorted(self.retired))
 
+    def give_up(self) -> None:
+        """The testnet is gone: what was not sent never will be, and what was sent has the fate that is known."""
+        if self.finished:
+            self.finished[-1].dispatcher.stop()
+        self.all_resolved = self.all_settled = False
+
     async def _stop_on_interrupt(self, generator: Generator) -> None:
         await self.interrupt.wait()
         self.interrupted_ns = self.clock.monotonic_ns()
@@ -214,9 +231,7 @@ class LoadDriver:
         assert self._signed is not None
         size = HASH_BYTES * self.legs
         hashes = self._signed.signed.tx_hashes[size * bundle : size * (bundle + 1)]
-        own = {hashes[at : at + HASH_BYTES] for at in range(0, size, HASH_BYTES)}
-        self._own -= own
-        self._replayed |= own
+        self._replayed |= {hashes[at : at + HASH_BYTES] for at in range(0, size, HASH_BYTES)}
 
     def _has_verdicts_of_all(self) -> bool:
         return not self.has_verdicts or all(self.collector.traces[node].unresolved is None for node in self.primaries)
@@ -234,7 +249,7 @@ class LoadDriver:
         return firm >= newest
 
     async def wait_checked(self, nodes: Sequence[str], *, timeout_s: float) -> None:
-        """Wait until nothing waits for the second EVM, at most so long."""
+        """Wait until the second EVM is there and nothing waits for it, at most so long."""
         end_ns = self.clock.monotonic_ns() + round(timeout_s * NS_PER_S)
         traces = [self.collector.traces[node] for node in nodes]
         while not is_checked(traces) and self.clock.monotonic_ns() < end_ns and not self.interrupt.is_set:
@@ -247,7 +262,7 @@ class LoadDriver:
         """
         end_ns = self.clock.monotonic_ns() + round(timeout_s * NS_PER_S)
         while self.clock.monotonic_ns() < end_ns and not self.interrupt.is_set:
-            self.all_settled = await asyncio.to_thread(self._is_settled)
+            self.all_settled = self._has_verdicts_of_all() and await asyncio.to_thread(self._is_settled)
             if self.all_settled:
                 return
             pause_ns = self.clock.monotonic_ns() + NS_PER_S
@@ -266,6 +281,9 @@ class LoadDriver:
             offsets_ns={},
         )  # fmt: skip
         assert stages.settled is not None
+        if self.all_resolved and (fates.outcome == OUTCOMES.index("lost")).any():
+            # Each had its outcome once: a void took heights back, and nodes are still executing them again.
+            return False
         # Of a bundle that succeeded in part, what was minted without a burn can never be imported.
         whole = fates.outcome == OUTCOMES.index("succeeded")
         # What touches a rollup that is unsound by the scenario can never settle whole; nobody waits for it.

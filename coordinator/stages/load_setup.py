@@ -48,6 +48,7 @@ def load_setup(scenario: Scenario, testnet: ResolvedTestnet, *, rollups: int, st
         operators=[account.address for account in operators],
         stops=table.legs,
         has_bridge=testnet.uses_agglayer,
+        contracts=frozenset(contract.address for contract in testnet.contracts),
     )
     rng = np.random.default_rng([scenario.seed, stream])
     workload = build_workload(table, surroundings, source=scenario.source)

@@ -44,6 +44,8 @@ _WHY = {
 }
 _AFTERWARDS = frozenset({"certifying and proving", "settling"})
 """What comes after a bundle is completed."""
+_WAITS = {"lazy": "waiting for the cut", "solana": "waiting to be posted and confirmed"}
+"""By backend: what lies between accepted and sequenced."""
 Row = Mapping[str, Any]
 
 
@@ -59,7 +61,7 @@ def explain_bundle(directory: Path, wanted: str) -> str:
     mine = legs.filter(pc.equal(legs["bundle_id"], bundle["bundle_id"])).sort_by("leg_index").to_pylist()
     lines = _heading(bundle)
     lines += _timeline(bundle, mine)
-    lines += _durations(bundle, mine)
+    lines += _durations(bundle, mine, backend=str(document.get("backend", "")))
     lines += [f"  leg {leg['leg_index'] + 1} on {leg['rollup']}: {_fate(leg)}" for leg in mine]
     lines += _surroundings(run, document, bundle, mine)
     return "\n".join(lines)
@@ -150,15 +152,16 @@ def _timeline(bundle: Row, legs: list[Row]) -> list[str]:
     return [*lines, ""]
 
 
-def _durations(bundle: Row, legs: list[Row]) -> list[str]:
+def _durations(bundle: Row, legs: list[Row], *, backend: str) -> list[str]:
     """What took how long, along the leg that was resolved last."""
+    waits = _WAITS.get(backend, "waiting to be sequenced")
     last = max(
         (leg for leg in legs if leg["executed_ns"] is not None), key=lambda leg: leg["executed_ns"], default=None
     )
     points = [
         ("waiting to be sent", bundle["due_ns"], bundle["sent_ns"]),
         ("accepting", bundle["sent_ns"], bundle["accepted_ns"]),
-        ("waiting for the cut", bundle["accepted_ns"] or bundle["sent_ns"], bundle["sequenced_ns"]),
+        (waits, bundle["accepted_ns"] or bundle["sent_ns"], bundle["sequenced_ns"]),
     ]
     if last is not None:
         points += [
@@ -211,7 +214,7 @@ def _surroundings(run: RunDirectory, document: Mapping[str, Any], bundle: Row, l
             )
     for fault in document.get("faults", []):
         healed_ns = fault["healed_ns"] or end_ns
-        if fault["injected_ns"] <= end_ns and healed_ns >= begin_ns:
+        if fault.get("carried_out", True) and fault["injected_ns"] <= end_ns and healed_ns >= begin_ns:
             lines.append(f"  during fault {fault['kind']} of {fault['target']}")
     stalls = run.read_table("stalls").to_pylist()
     lines += [

@@ -21,6 +21,7 @@ from coordinator.launch.running import NODES_FOLDER
 from coordinator.spec import ResolvedTestnet, Scenario, load_testnet, resolve
 from coordinator.spec.agglayer import BRIDGED_TOKEN, L1_CHAIN_ID
 from coordinator.stages.live import LiveView, table_of
+from coordinator.stages.outside import check_outside
 from nodes.evm.agglayer_contracts import (
     BANK,
     BRIDGE,
@@ -109,6 +110,7 @@ class _Up:
 
             self._options = replace(self._options, progress=progress)
         launcher = launcher_named(self._testnet.launcher, ray_address=self._options.ray_address)
+        await check_outside(self._testnet, ray_address=self._options.ray_address)
         async with launcher.start(self._testnet, self._directory, self._options) as running:
             # Set after the start: Ray installs a handler of its own for SIGTERM.
             stopping = asyncio.Event()

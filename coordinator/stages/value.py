@@ -1,7 +1,8 @@
 """Where the value is at the end of a run: escrow on L1, supply on every rollup, what is on its way, what nothing backs.
 
 Two sources that must agree: what the chains hold (balances and supplies, by JSON-RPC), and what their bridges say they
-did (logs). Reading is apart from judging, so that the judgement is a pure function of what was read.
+did (logs). Reading is apart from judging, so that the judgement is a pure function of what was read. Counted are the
+token of the workloads and ether; other tokens that a bridge moved are named, for nothing was read of their balances.
 """
 
 from collections import Counter
@@ -29,12 +30,16 @@ from nodes.evm.agglayer_contracts import (
 from nodes.evm.agglayer_genesis import UNISSUED_WEI
 from nodes.evm.contracts import encode_call
 from nodes.model.agglayer import ETH, MAINNET, LeafType, NetworkId, TokenInfo
-from nodes.model.ids import Address
+from nodes.model.ids import Address, hex_of
+from nodes.model.limits import PATIENT_DEADLINE_S
 from nodes.rules.exit_tree import leaf_hash
 
 LOG_BLOCKS = 50
 """Blocks of one request for logs: a busy rollup has 100 logs a block, and answers 10,000 at most."""
 TOKEN_NAMES: Mapping[TokenInfo, str] = {BRIDGED_TOKEN: "LOCK", ETH: "ether"}
+"""Every token that is counted."""
+MAX_NAMED = 5
+"""Tokens that are not counted, in one sentence."""
 
 
 class BridgeLog(NamedTuple):
@@ -76,7 +81,7 @@ class Books:
 async def read_books(running: RunningTestnet) -> Books:
     """Read every chain at its safe head. Raises Unavailable, RpcError."""
     names = [rollup.name for rollup in running.testnet.rollups]
-    async with L1Client(running.l1_rpc_url) as client:
+    async with L1Client(running.l1_rpc_url, deadline_s=PATIENT_DEADLINE_S) as client:
         head = (await client.head()).number
         token = await client.call(L1_TOKEN, encode_call("balanceOf(address)", BRIDGE), block=hex(head))
         l1 = NetworkBooks(
@@ -99,7 +104,7 @@ async def read_books(running: RunningTestnet) -> Books:
 
 
 async def _read_rollup(network_id: NetworkId, name: str, rpc_url: str) -> NetworkBooks:
-    async with L1Client(rpc_url) as client:
+    async with L1Client(rpc_url, deadline_s=PATIENT_DEADLINE_S) as client:
         head = (await client.head("safe")).number
         bridged = bridged_token_address(BRIDGED_TOKEN)
         supply = await client.call(bridged, encode_call("totalSupply()"), block=hex(head))
@@ -163,6 +168,19 @@ class TokenCount:
         }
 
 
+class UncountedToken(NamedTuple):
+    """A token that bridges moved, and of which nobody knows whether it was conserved."""
+
+    token: TokenInfo
+    events: int
+    """Exits, claims and contingent mints, on all networks."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As run.json has it."""
+        address = hex_of(self.token.origin_token_address)
+        return {"network": int(self.token.origin_network), "address": address, "events": self.events}
+
+
 @dataclass(slots=True)
 class _Flows:
     """What the bridges did with one token."""
@@ -176,17 +194,41 @@ class _Flows:
     """By rollup: what its bridge paid less what it took."""
 
 
+def uncounted_tokens(books: Books) -> list[UncountedToken]:
+    """Tokens of bridge events that `count_value` leaves out, most used first. Pure."""
+    networks = (books.l1, *books.rollups)
+    exits = {(network.network_id, event.leaf_index): event for network in networks
+             for event in _events(network.logs, BridgeEvent)}  # fmt: skip
+    used = Counter(_moved_token(event) for event in exits.values())
+    for network in networks:
+        for claim in _events(network.logs, ClaimEvent):
+            made = exits.get((claim.global_index.network_id, claim.global_index.leaf_index))
+            used[_claimed_token(claim, made)] += 1
+        used.update(mint.token for mint in _events(network.logs, ContingentMint))
+    return [UncountedToken(token, events) for token, events in used.most_common() if token not in TOKEN_NAMES]
+
+
+def _moved_token(made: BridgeEvent) -> TokenInfo:
+    # A message moves ether, and says who sent it where a transfer names its token.
+    return ETH if made.leaf_type is LeafType.MESSAGE else made.token
+
+
+def _claimed_token(claim: ClaimEvent, made: BridgeEvent | None) -> TokenInfo:
+    return ETH if made is not None and made.leaf_type is LeafType.MESSAGE else claim.token
+
+
 def count_value(books: Books) -> list[TokenCount]:
-    """Every token that moves between networks. Pure."""
+    """What became of LOCK and of ether. Pure."""
     flows: dict[TokenInfo, _Flows] = {token: _Flows() for token in TOKEN_NAMES}
-    leaves: dict[tuple[int, int], tuple[TokenInfo, bytes]] = {}
+    leaves: dict[tuple[int, int], tuple[BridgeEvent, bytes]] = {}
     networks = (books.l1, *books.rollups)
     for network in networks:
         for event in _events(network.logs, BridgeEvent):
-            if event.leaf_type is LeafType.TRANSFER and event.token in flows:
+            token = _moved_token(event)
+            if token in flows:
                 leaf = leaf_hash(event.bridge_exit())
-                leaves[network.network_id, event.leaf_index] = (event.token, leaf)
-                flow, key = flows[event.token], (network.network_id, leaf)
+                leaves[network.network_id, event.leaf_index] = (event, leaf)
+                flow, key = flows[token], (network.network_id, leaf)
                 flow.exits[key] += 1
                 flow.amount_of[key] = event.amount
                 flow.issued[network.name] -= event.amount
@@ -196,17 +238,20 @@ def count_value(books: Books) -> list[TokenCount]:
 
 
 def _count_payments(
-    network: NetworkBooks, flows: Mapping[TokenInfo, _Flows], leaves: Mapping[tuple[int, int], tuple[TokenInfo, bytes]]
+    network: NetworkBooks,
+    flows: Mapping[TokenInfo, _Flows],
+    leaves: Mapping[tuple[int, int], tuple[BridgeEvent, bytes]],
 ) -> None:
     prepaid = {event.global_index for event in _events(network.logs, ContingentSettled)}
     for claim in _events(network.logs, ClaimEvent):
         index = claim.global_index
         known = leaves.get((index.network_id, index.leaf_index))
-        if claim.token not in flows or index in prepaid:
+        token = _claimed_token(claim, known[0] if known else None)
+        if token not in flows or index in prepaid:
             continue
         # A claim of an exit that nobody made: paid all the same, and out of nothing.
         key = (int(index.network_id), known[1] if known else b"unknown %d" % index.leaf_index)
-        flow = flows[claim.token]
+        flow = flows[token]
         flow.paid[key] += 1
         flow.amount_of.setdefault(key, claim.amount)
         flow.issued[network.name] += claim.amount
@@ -237,11 +282,17 @@ def _events(logs: Iterable[BridgeLog], kind: type[Any]) -> list[Any]:
     return [log.event for log in logs if isinstance(log.event, kind)]
 
 
-def value_conserved(counts: Sequence[TokenCount], *, is_promised: bool, liars: Iterable[str] = ()) -> Verdict:
+def value_conserved(
+    counts: Sequence[TokenCount],
+    *,
+    is_promised: bool,
+    liars: Iterable[str] = (),
+    uncounted: Sequence[UncountedToken] = (),
+) -> Verdict:
     """Whether value was conserved; where the mode does not promise it, only reported.
 
-    `liars`: rollups whose execution is unsound by the scenario. What those print at home is theirs alone, but the
-    escrow must still cover what all others hold.
+    `uncounted` are named, and judged by nobody. `liars`: rollups whose execution is unsound by the scenario. What those
+    print at home is theirs alone, but the escrow must still cover what all others hold.
     """
     known = set(liars)
     parts, ok = [], True
@@ -257,10 +308,21 @@ def value_conserved(counts: Sequence[TokenCount], *, is_promised: bool, liars: I
         text += f", {count.created:,} created from nothing" if count.created else ""
         text += "".join(f", {name} holds {amount:,} that nothing backs" for name, amount in count.unbacked.items())
         parts.append(text)
-    detail = "; ".join(parts)
+    detail = "; ".join(parts) + _not_counted(uncounted)
     if is_promised:
         return Verdict(ok=ok, detail=detail)
     return Verdict(ok=True, detail=f"{detail} (not promised in this mode: reported, no invariant)")
+
+
+def _not_counted(uncounted: Sequence[UncountedToken]) -> str:
+    if not uncounted:
+        return ""
+    named = [
+        f"{hex_of(entry.token.origin_token_address)} of network {entry.token.origin_network} ({entry.events:,} events)"
+        for entry in uncounted[:MAX_NAMED]
+    ]
+    more = f" and {len(uncounted) - MAX_NAMED:,} more" if len(uncounted) > MAX_NAMED else ""
+    return f"; not counted: {', '.join(named)}{more}"
 
 
 def ranges_contiguous(ranges: Sequence[RangeSettled]) -> Verdict:

@@ -43,6 +43,7 @@ from coordinator.stages.value import (
     nothing_of_aborted,
     ranges_contiguous,
     read_books,
+    uncounted_tokens,
     value_conserved,
 )
 from coordinator.stages.verdict_log import VerdictLog, copy_verdicts, read_verdicts
@@ -54,6 +55,10 @@ from nodes.sequencer.backends import BACKENDS
 from nodes.telemetry.events import LinkSampled
 
 _NS_PER_S = 1_000_000_000
+_ASKED_OF_THE_TESTNET = frozenset(
+    ("firm_never_changed", "bundle_order_equal", "verdicts_agree", "value_conserved", "ranges_contiguous")
+)
+"""Invariants for which logs and chains are read at the end."""
 
 
 async def write_run(state: RunState, driver: LoadDriver, running: RunningTestnet) -> None:
@@ -63,22 +68,54 @@ async def write_run(state: RunState, driver: LoadDriver, running: RunningTestnet
     log_problem, head = await _copy_log(state, running)
     verdict_problem = await _copy_verdicts(state, running, up_to=head)
     sequencer = await _sequencer_facts(state, running)
-    offsets_ns = {
-        node.name: state.offsets[host.name].offset_ns
-        for host in running.hosts
-        for node in host.nodes
-        if host.name in state.offsets
-    }
     gathered = _Gathered(
         traces=dict(driver.collector.traces),
-        offsets_ns=offsets_ns,
+        offsets_ns=_offsets_ns(state, running),
         books=books,
         bond=bond,
         log_problem=log_problem,
         verdict_problem=verdict_problem,
         sequencer=sequencer,
     )
+    writing = asyncio.get_running_loop().run_in_executor(None, _write, state, driver, running, gathered)
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        # The thread goes on writing in any case; nobody else may write the same files meanwhile.
+        await asyncio.wait([writing])
+        raise
+
+
+async def write_broken_run(state: RunState, driver: LoadDriver, running: RunningTestnet) -> None:
+    """Write what is known of a load whose testnet is gone: nothing can be asked any more.
+
+    What had been written in full before it broke stays, and only says that it broke.
+    """
+    directory, broken = state.directory, state.broken
+    assert broken is not None
+    if directory.run_json.exists():
+        directory.write_run(directory.read_run() | state.ending())
+        return
+    gathered = _Gathered(
+        traces=dict(driver.collector.traces),
+        offsets_ns=_offsets_ns(state, running),
+        books=None,
+        bond=None,
+        log_problem=broken.reason,
+        verdict_problem=broken.reason,
+        sequencer=_configured_sequencer(state),
+    )
     await asyncio.to_thread(_write, state, driver, running, gathered)
+
+
+def _offsets_ns(state: RunState, running: RunningTestnet) -> dict[str, int]:
+    """By node."""
+    return {
+        node.name: state.offsets[host.name].offset_ns
+        for host in running.hosts
+        for node in host.nodes
+        if host.name in state.offsets
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +172,8 @@ async def _claim_bonds(state: RunState, driver: LoadDriver, running: RunningTest
     partly = [sent.bundle_hashes[HASH_BYTES * at : HASH_BYTES * (at + 1)] for at in split]
     load_s = max(1, state.load_end_ns - state.load_start_ns) / _NS_PER_S
     try:
-        return await claim_bonds(running, partly, load_s=load_s, wait_s=state.scenario.load.drain_timeout_s)
+        wait_s = state.scenario.load.drain_timeout_s
+        return await claim_bonds(running, partly, load_s=load_s, wait_s=wait_s, all_settled=driver.all_settled)
     except TestbedError as error:
         state.problems.append(f"the builder's bond could not be claimed: {error}")
         return None
@@ -158,14 +196,17 @@ async def _sequencer_facts(state: RunState, running: RunningTestnet) -> dict[str
     except TestbedError as error:
         # The sequencer is gone for good; what it was configured with is known all the same.
         state.problems.append(f"the sequencer could not be asked at the end: {error}")
-        config = BACKENDS[state.testnet.backend].configure(state.testnet.backend_options)
-        names = ("block_interval_ms", "block_bytes_max")
-        return {name: int(getattr(config, name, 0)) for name in names}
+        return _configured_sequencer(state)
     return {
         "block_interval_ms": status.block_interval_ms,
         "block_bytes_max": status.block_bytes_max,
         **cost_documents(state.costs_before, status.costs),
     }
+
+
+def _configured_sequencer(state: RunState) -> dict[str, Any]:
+    config = BACKENDS[state.testnet.backend].configure(state.testnet.backend_options)
+    return {name: int(getattr(config, name, 0)) for name in ("block_interval_ms", "block_bytes_max")}
 
 
 def _links_of_clients(state: RunState, running: RunningTestnet) -> list[LinkSampled]:
@@ -221,6 +262,9 @@ def _write(state: RunState, driver: LoadDriver, running: RunningTestnet, gathere
     document |= link_documents(state.testnet.wide_area, traces.values(), _links_of_clients(state, running))
     if gathered.bond is not None:
         document["bond"] = gathered.bond
+    if state.broken is not None:
+        # What was not looked at neither holds nor fails.
+        verdicts = {name: verdict for name, verdict in verdicts.items() if name not in _ASKED_OF_THE_TESTNET}
     document["invariants"] = {name: verdict.to_json() for name, verdict in verdicts.items()}
     document["recovery"] = {
         trace.node: [
@@ -340,9 +384,7 @@ def _measured(state: RunState, driver: LoadDriver, running: RunningTestnet, sent
         "measure_from_ns": state.load_start_ns + round(load.warmup_s * _NS_PER_S) * cut,
         "measure_to_ns": state.load_end_ns - round(load.cooldown_s * _NS_PER_S) * cut,
         "drained_ns": state.drained_ns,
-        "interrupted": state.interrupt.is_set,
-        "interrupt_reason": state.interrupt.reason,
-        "interrupted_ns": state.interrupted_ns,
+        **state.ending(),
         "phases": [to_json(phase) for phase in state.phases],
         "clock_offsets": {name: to_json(offset) for name, offset in state.offsets.items()},
         "engine_bound": bound,
@@ -420,7 +462,10 @@ def _agglayer_invariants(state: RunState, gathered: _Gathered, joined: _Joined) 
     struck = atomic_invariants.aborted_legs(joined.sent, joined.fates)
     unsound = [name for name, lie in layer.liars.items() if lie == "state"]
     verdicts["value_conserved"] = value_conserved(
-        count_value(books), is_promised=state.testnet.has_verdicts, liars=unsound
+        count_value(books),
+        is_promised=state.testnet.has_verdicts,
+        liars=unsound,
+        uncounted=uncounted_tokens(books),
     )
     if state.testnet.has_verdicts:
         verdicts["no_settled_abort"] = atomic_invariants.both(

@@ -104,6 +104,8 @@ class Surroundings:
     """Rollups of every bundle: `legs` of the scenario."""
     has_bridge: bool = False
     """Bridge, bank and markets stand on every rollup."""
+    contracts: frozenset[Address] = frozenset()
+    """Where the scenario's own contracts stand, on every rollup."""
 
     @property
     def rollups(self) -> int:

@@ -13,7 +13,7 @@ from coordinator.workload.base import BundleShape, Calls, Funding, LegCall, LegP
 from coordinator.workload.money import TRANSFER_GAS, bridged_token, ether, network_of, require_bridge
 from nodes.evm.contracts import encode_call
 from nodes.model.errors import InvalidScenario
-from nodes.model.ids import Address
+from nodes.model.ids import Address, hex_of
 
 CUSHION = 1_000_000
 """Bundles that a lane could send one way before its balance ends. The token costs nothing, so this is no plan."""
@@ -59,6 +59,12 @@ class Bridge:
             )
         if options.asset not in ("token", "ether"):
             raise InvalidScenario(f"[workload] asset is {options.asset!r}: give token or ether")
+        if options.forged_share and FORWARDER not in surroundings.contracts:
+            # A call to an address without code succeeds and mints nothing: no forged trailer would ever be tried.
+            raise InvalidScenario(
+                f"[workload] forged_share is {options.forged_share}, but no contract stands at {hex_of(FORWARDER)}: "
+                "place contracts/artifacts/Forwarder.json there in [genesis] contracts"
+            )
         self._options = options
         self._surroundings = surroundings
         self._asset = ether() if options.asset == "ether" else bridged_token()

@@ -139,9 +139,13 @@ def checked_range(
     network: NetworkParams,
     params: AgglayerParams,
     previous: SettledRange,
+    replaced: SettledRange | None = None,
     chain_id: bytes,
 ) -> SettledRange:
-    """The range that the certificate states, or an empty one that keeps what stands. Raises CertificateRefused."""
+    """The range that the certificate states, or an empty one that keeps what stands.
+
+    `replaced` is that of the certificate whose place it takes. Raises CertificateRefused.
+    """
     where = f"{_where(certificate)}, custom_chain_data"
     nothing = SettledRange(
         first_height=Height(previous.last_height + 1),
@@ -155,6 +159,9 @@ def checked_range(
     except ValueError as error:
         _refuse(f"{where}: {error}")
     if data is None:
+        # Neither the id nor a signature covers the field, so whoever passes a certificate on can take it out.
+        if previous.last_height or (replaced is not None and replaced.last_height):
+            _refuse(f"{where}: it is empty, but this network states ranges; send the certificate as it was built")
         return nothing
     settled = data.settled
     check_statement(where, data, certificate_id, network=network, params=params, chain_id=chain_id)
@@ -179,13 +186,21 @@ def check_statement(
     params: AgglayerParams,
     chain_id: bytes,
 ) -> None:
-    """The range is the first signer's, its verdict the resolver's. For the service and for attesters, who both judge.
+    """Enough signers signed the range, the resolver its verdict. For the service and for attesters, who both judge.
 
     Raises CertificateRefused.
     """
     settled = data.settled
-    if recover_digest(range_digest(certificate_id, settled), data.range_signature) != network.signer:
-        _refuse_signature(f"{where}: the range is not signed by {hex_of(network.signer)}")
+    try:
+        check_multisig(
+            signatures=data.range_signatures,
+            signers=network.signers,
+            threshold=params.signer_threshold,
+            commitment=range_digest(certificate_id, settled),
+        )
+    except MultisigError as error:
+        named, needed = ", ".join(map(hex_of, network.signers)), params.signer_threshold
+        _refuse_signature(f"{where}: the range is not signed by {needed} of {named}: {error}")
     if settled.last_height < settled.first_height:
         return
     if params.has_verdicts:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from coincurve import PrivateKey
 
 from nodes.agglayer.admission import check_statement, network_of
+from nodes.evm.agglayer_contracts import MANAGER
 from nodes.model.config import AttesterNodeConfig
 from nodes.model.errors import InvalidInput, ProofFailed, TestbedError, Unavailable
 from nodes.model.faults import AttestWrong, DelayAttestations, Fault
@@ -107,7 +108,8 @@ class AttesterNode:
             if self._signs_wrong:
                 statements = [statement[:-1] + bytes([statement[-1] ^ 1]) for statement in statements]
             with self._stages.measure("sign"):
-                signature = sign_digest(settlement_digest(statements), self._key)
+                digest = settlement_digest(statements, l1_chain_id=self._config.params.l1_chain_id, manager=MANAGER)
+                signature = sign_digest(digest, self._key)
             return Attestation(statements=tuple(statements), signature=signature)
 
     def _statement(self, index: int, item: ProvingItem) -> bytes:
@@ -124,7 +126,7 @@ class AttesterNode:
 
 
 def check_item(program: ProgramInput, values: PublicValues, item: ProvingItem, config: AttesterNodeConfig) -> None:
-    """Its network's registered signers authorize the certificate, the first of them the range; the verdict holds.
+    """Enough of its network's registered signers authorize the certificate and its range; the verdict holds.
 
     Raises UnknownName, CertificateRefused, InvalidInput.
     """
@@ -134,12 +136,12 @@ def check_item(program: ProgramInput, values: PublicValues, item: ProvingItem, c
     if values.aggchain_hash != aggchain_hash(network.signers, params.signer_threshold):
         raise InvalidInput(f"{where} is authorized by others than its registered signers")
     settled = item.settled_range
-    if not item.range_signature and not item.signed_verdict and settled.last_height == settled.first_height - 1:
+    if not item.range_signatures and not item.signed_verdict and settled.last_height == settled.first_height - 1:
         return  # of a client that states nothing; L1 checks that such a range changes nothing
     verdict = item.signed_verdict
     data = ChainData(
         settled,
-        item.range_signature,
+        item.range_signatures,
         SignedVerdict(verdict[_SIGNATURE_BYTES:], verdict[:_SIGNATURE_BYTES]) if verdict else None,
     )
     check_statement(where, data, program.certificate_id, network=network, params=params, chain_id=config.chain_id)

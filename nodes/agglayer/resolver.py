@@ -8,7 +8,7 @@ it. A restart goes on where the store ends; reports are not stored, rollups hand
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from pathlib import Path
 
@@ -41,6 +41,7 @@ from nodes.model.verdict import (
     VerdictSigned,
     VoidedBundle,
 )
+from nodes.node_file import opened_in_thread, to_end
 from nodes.ports import Sequencer
 from nodes.rules.evaluation import signer_of_report, verified_notice
 from nodes.rules.finality import VerifyFinality
@@ -132,39 +133,41 @@ class Resolver:
 
     async def run(self) -> None:
         """Open the store, then read, resolve and serve until `stop`. Raises what the disk raises."""
-        store = None
-        try:
-            store = await asyncio.to_thread(ResolverStore, self._directory, chain_id=self._chain_id, crash=self._crash)
-            last = await asyncio.to_thread(self._restore, store)
-            self._writer = ResolverWriter(store, crash=self._crash)
-            self._feed = VerdictFeed(self._resolution, store)
-            self._reader = SequencerReader(
-                sources=self._sources,
-                chain_id=self._chain_id,
-                verify_finality=self._verify_finality,
-                start=last,
-                take=self._take_height,
-                tracer=self._tracer,
-            )
-            self._opened.set()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._writer.run(), name="resolver group commit")
-                parts = [
-                    group.create_task(self._reader.run(), name="resolver reader"),
-                    group.create_task(self._tick(), name="resolver clock"),
-                    group.create_task(self._submit_notices(), name="resolver notices"),
-                ]
-                await self._stopping.wait()
-                for part in parts:
-                    part.cancel()
-                self._writer.stop()
-        finally:
-            self._stopping.set()
-            self._opened.set()
-            if self._feed is not None:
-                self._feed.end()
-            if store is not None:
-                store.close()
+        open_store = partial(ResolverStore, self._directory, chain_id=self._chain_id, crash=self._crash)
+        async with AsyncExitStack() as opened:
+            try:
+                await self._run_parts(await opened_in_thread(open_store, opened))
+            finally:
+                self._stopping.set()
+                self._opened.set()
+                if self._feed is not None:
+                    self._feed.end()
+
+    async def _run_parts(self, store: ResolverStore) -> None:
+        last = await to_end(lambda: self._restore(store))
+        self._writer = ResolverWriter(store, crash=self._crash)
+        self._feed = VerdictFeed(self._resolution, store, blocked=lambda: self.forked)
+        self._reader = SequencerReader(
+            sources=self._sources,
+            chain_id=self._chain_id,
+            verify_finality=self._verify_finality,
+            start=last,
+            take=self._take_height,
+            forked=self._feed.wake,
+            tracer=self._tracer,
+        )
+        self._opened.set()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._writer.run(), name="resolver group commit")
+            parts = [
+                group.create_task(self._reader.run(), name="resolver reader"),
+                group.create_task(self._tick(), name="resolver clock"),
+                group.create_task(self._submit_notices(), name="resolver notices"),
+            ]
+            await self._stopping.wait()
+            for part in parts:
+                part.cancel()
+            self._writer.stop()
 
     def stop(self) -> None:
         """Take nothing more, write what was signed, let `run` return."""
@@ -184,6 +187,11 @@ class Resolver:
     def stalled(self) -> str:
         """Why the sequencer is not read; empty while it is."""
         return "" if self._reader is None else self._reader.stalled
+
+    @property
+    def forked(self) -> str:
+        """Why no source of the sequencer can be followed for good, and what to do; followers are told. Or empty."""
+        return "" if self._reader is None else self._reader.forked
 
     @property
     def stage_cpu_ns(self) -> Mapping[str, int]:

@@ -1,7 +1,8 @@
 """Serving verdicts: every follower gets every verdict after its place, then the rounds of the height being resolved.
 
 A follower is a place, not a queue: a slow one is held back by its own stream and reads what it missed from memory or
-from the store, without gaps. It sees what is durable only, and a round only when it has the verdict before.
+from the store, without gaps. It sees what is durable only, and a round only when it has the verdict before. Where no
+further height can be read from the sequencer, whoever has everything is told why instead of waiting in silence.
 """
 
 import asyncio
@@ -23,9 +24,13 @@ RECENT_BYTES_MAX = 64 * 1024 * 1024
 class VerdictFeed:
     """The durable verdicts of one resolver as its followers see them."""
 
-    def __init__(self, resolution: Resolution, store: ResolverStore) -> None:
+    def __init__(
+        self, resolution: Resolution, store: ResolverStore, *, blocked: Callable[[], str] = lambda: ""
+    ) -> None:
+        """`blocked` says why no further height can come, or nothing."""
         self._resolution = resolution
         self._store = store
+        self._blocked = blocked
         self._durable = Height(resolution.lowest - 1)
         self._recent: OrderedDict[Height, tuple[VerdictSigned, int]] = OrderedDict()
         self._recent_bytes = 0
@@ -110,11 +115,17 @@ class VerdictFeed:
                         told += 1
                         yield resolution.pending_events[told - 1]
                     else:
-                        await self._news.wait()
+                        await self._wait()
                 else:
-                    await self._news.wait()
+                    await self._wait()
         finally:
             self.followers -= 1
+
+    async def _wait(self) -> None:
+        blocked = self._blocked()
+        if blocked:
+            raise Unavailable(f"the resolver takes no further height of the sequencer: {blocked}")
+        await self._news.wait()
 
     async def _verdict(self, height: Height) -> VerdictSigned | None:
         """A durable verdict; None where a new epoch came in between."""

@@ -2,6 +2,7 @@
 
 A block that contradicts itself, or comes without the notices' proof, changes nothing: the reader says why and asks the
 next source from the last good height. A height is handed on once it is firm; one that is only soft may roll back.
+A source that takes back a firm height is believed no more than one that lies; where all of them do, `forked` says so.
 """
 
 import asyncio
@@ -51,6 +52,10 @@ class ReadHeight:
     """Under the reserved id: what may be notices."""
 
 
+class _FirmRolledBack(InvalidBlock):
+    """A source does not have a firm height that was taken."""
+
+
 class SequencerReader:
     """One reader from one firm place on; `run` reads for ever."""
 
@@ -62,9 +67,13 @@ class SequencerReader:
         verify_finality: VerifyFinality,
         start: ReadHeight | None,
         take: Callable[[ReadHeight], Awaitable[None]],
+        forked: Callable[[], None],
         tracer: Tracer,
     ) -> None:
-        """`start`: the last firm height taken, None = genesis. `take` gets each firm height once, in order."""
+        """`start`: the last firm height taken, None = genesis. `take` gets each firm height once, in order.
+
+        `forked` is called when the property of that name comes to say something.
+        """
         assert sources, "a resolver has at least one source"
         self._sources = sources
         self._chain_id = chain_id
@@ -74,14 +83,17 @@ class SequencerReader:
         self._genesis = genesis.ref
         self._soft: deque[ReadHeight] = deque()
         self._take = take
+        self._tell_forked = forked
         self._tracer = tracer
         self._moved = False
         self.stalled = ""
         """Why the reader waits; empty while it does not."""
+        self.forked = ""
+        """Why no source can be followed for good, and what to do; empty while one can, or none was asked yet."""
 
     async def run(self) -> None:
         """Follow for ever, from source to source."""
-        attempt, failures = 0, 0
+        attempt, failures, rolled_back = 0, 0, 0
         while True:
             name, sequencer = self._sources[attempt % len(self._sources)]
             self._moved = False
@@ -94,6 +106,12 @@ class SequencerReader:
                 # InvalidBlock, EvidenceMissing, and whatever else a source can make up: none may end the node.
                 self._stall(str(error), name)
                 self._tracer.record(ReaderStalled(height=self._last.ref.height + 1, reason=str(error), source=name))
+                if isinstance(error, _FirmRolledBack):
+                    rolled_back = 1 if self._moved else rolled_back + 1
+                    if rolled_back >= len(self._sources) and not self.forked:
+                        self.forked = str(error)
+                        _log.error("the resolver takes no further height: %s", error)
+                        self._tell_forked()
             attempt += 1
             failures = 0 if self._moved else failures + 1
             await asyncio.sleep(min(MAX_BACKOFF_S, MIN_BACKOFF_S * 2 ** min(failures, 10)))
@@ -135,7 +153,7 @@ class SequencerReader:
             case RolledBack(to=to):
                 self._roll_back(to)
         self._moved = True
-        self.stalled = ""
+        self.stalled = self.forked = ""
 
     def _verified(self, block: FilteredBlock) -> tuple[ReadHeight, Commitment]:
         parent = self._last
@@ -161,10 +179,13 @@ class SequencerReader:
             await self._take(read)
 
     def _roll_back(self, to: BlockRef) -> None:
-        firm = self._firm[-1].ref.height
-        if to.height < firm:
-            raise InvalidBlock(
-                f"rolled back to height {to.height}; up to {firm} all was firm, and verdicts stand on it"
+        firm = self._firm[-1].ref
+        if to.height < firm.height:
+            raise _FirmRolledBack(
+                f"rolled back to height {to.height}; up to {firm.height} all was firm, and verdicts stand on it. A "
+                f"source that still reads comes to height {firm.height} by itself; one that never has block "
+                f"{firm.hash.hex()} there is of another chain: give the resolver a source of this one, or start the "
+                "testnet anew"
             )
         while self._soft and self._soft[-1].ref.height > to.height:
             self._soft.pop()

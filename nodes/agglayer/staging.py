@@ -77,7 +77,7 @@ def stage(
         proving=ProvingItem(
             program_input=encode_program(program),
             settled_range=settled_range,
-            range_signature=b"" if stated is None else stated.range_signature,
+            range_signatures=() if stated is None else stated.range_signatures,
             signed_verdict=b"" if verdict is None else verdict.signature + verdict.verdict,
         ),
         settlement=SettlementItem(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nodes
-from nodes.child_process import tied_command
+from nodes.child_process import ChildProcess, start_tied
 from nodes.divergence.forms import (
     MAX_LINE_BYTES,
     Opening,
@@ -116,15 +116,16 @@ class DivergenceClient:
         self._directory.mkdir(parents=True, exist_ok=True)
         path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
         with (self._directory / _LOG_FILE).open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                *tied_command(sys.executable, ["-m", "nodes.divergence"]),
+            process = await start_tied(
+                sys.executable,
+                ["-m", "nodes.divergence"],
+                log,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                stderr=log,
                 env=dict(os.environ) | {"PYTHONPATH": path},
-                limit=MAX_LINE_BYTES,
-                start_new_session=True,
+                line_bytes_max=MAX_LINE_BYTES,
             )
+        child = ChildProcess("the divergence process", process, self._directory / _LOG_FILE)
         self._process = process
         self._beginnings = asyncio.Queue()
         for rollup in self._watches:
@@ -137,7 +138,7 @@ class DivergenceClient:
                     task.cancel()
         finally:
             self._process = None
-            await _ended(process)
+            await child.end_within(END_S)
         return f"status {process.returncode}; see {self._directory / _LOG_FILE}"
 
     async def _begin(self) -> None:
@@ -167,13 +168,3 @@ class DivergenceClient:
         await self._stopping.wait()
         assert process.stdin is not None, "it is a pipe"
         process.stdin.close()
-
-
-async def _ended(process: asyncio.subprocess.Process) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(END_S):
-            await process.wait()
-            return
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
-    await process.wait()

@@ -18,7 +18,7 @@ from nodes.divergence import engine_side
 from nodes.divergence.forms import Task
 from nodes.divergence.values import Sample
 from nodes.evm.ipc import IpcConnection
-from nodes.model.errors import EngineFailure, Overloaded, RpcError
+from nodes.model.errors import AnswerTooLong, EngineFailure, Overloaded, RpcError
 from nodes.model.execution import Status
 from nodes.model.ids import Address, hex_of
 from nodes.rules.footprint import NO_ACCOUNT, Effects
@@ -70,6 +70,8 @@ class EngineReader:
                     return Unseen.REPLACED
                 seen = await self._read(connection, task)
                 return seen if await self._stands(connection, task) else Unseen.REPLACED
+            except AnswerTooLong:
+                break  # a further one would be as long
             except RpcError:
                 # The state is pruned; or the engine is between two heads.
                 refusals += 1

@@ -74,8 +74,10 @@ class Lane:
             self._seen.put_nowait((task, seen))
 
     async def check(self) -> None:
-        """Execute each block again."""
+        """Execute each block again. The host is told when this begins: the libraries are there."""
         loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._executor, _nothing)
+        self.report(even_if_known=True)
         while True:
             task, seen = await self._seen.get()
             counts, found, lost = await loop.run_in_executor(self._executor, self._work, task, seen)
@@ -87,9 +89,9 @@ class Lane:
             if found:
                 self.report(found)
 
-    def report(self, found: tuple[Any, ...] = ()) -> None:
+    def report(self, found: tuple[Any, ...] = (), *, even_if_known: bool = False) -> None:
         """Tell the host, where something is new."""
-        if not found and self.counts == self._reported:
+        if not found and not even_if_known and self.counts == self._reported:
             return
         self._reported = replace(self.counts)
         self._write(
@@ -108,8 +110,7 @@ class Lane:
         if self._samples_from:
             return
         self._samples_from, self._reason = max(1, height), reason
-        self._reported = Counts(checked=-1)
-        self.report()
+        self.report(even_if_known=True)
 
     # In the thread.
 
@@ -199,6 +200,10 @@ class Service:
             await asyncio.sleep(_REPORT_S)
             for lane in self._lanes.values():
                 lane.report()
+
+
+def _nothing() -> None:
+    """Done once all that the executor had to do before is done."""
 
 
 def _warm_up() -> None:

@@ -15,6 +15,7 @@ from typing import Any, Self
 import aiohttp
 import orjson
 
+from nodes.json_rpc.faults import peer_error
 from nodes.model.errors import LimitExceeded, RpcError, Unavailable
 from nodes.model.ids import Address, TxHash, hex_of
 from nodes.model.limits import RPC_DEADLINE_S
@@ -128,7 +129,7 @@ class L1Client:
         except orjson.JSONDecodeError:
             raise Unavailable(f"{self.url} answered {what} with what is not JSON: {data[:200]!r}") from None
         if isinstance(answers, dict) and "error" in answers:
-            raise _rpc_error(what, answers["error"])
+            raise peer_error(what, answers["error"])
         if not isinstance(answers, list):
             raise Unavailable(f"{self.url} answered a batch with what is not one: {data[:200]!r}")
         return answers
@@ -293,20 +294,11 @@ class L1Client:
 
 def _raise_refusal(method: str, answer: Any) -> None:
     if isinstance(answer, dict) and "error" in answer:
-        raise _rpc_error(method, answer["error"])
+        raise peer_error(method, answer["error"])
 
 
 def _result(method: str, answer: Mapping[str, Any]) -> Any:
-    return _rpc_error(method, answer["error"]) if "error" in answer else answer.get("result")
-
-
-def _rpc_error(method: str, error: Mapping[str, Any]) -> RpcError:
-    return RpcError(
-        method=method,
-        code=int(error.get("code", 0)),
-        message=str(error.get("message", "")),
-        data=error.get("data"),
-    )
+    return peer_error(method, answer["error"]) if "error" in answer else answer.get("result")
 
 
 async def _bounded(answer: aiohttp.ClientResponse) -> bytes:

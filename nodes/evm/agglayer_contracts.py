@@ -233,6 +233,15 @@ class ClaimEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimDetails:
+    """What a ClaimEvent, which stands right before it, leaves out of the exit."""
+
+    global_index: GlobalIndex
+    leaf_type: LeafType
+    metadata_hash: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContingentMint:
     """Value was paid here for an exit of the same bundle on another rollup."""
 
@@ -301,8 +310,9 @@ class L1InfoRootUpdated:
     timestamp_s: int
 
 
-AgglayerEvent = (BridgeEvent | ClaimEvent | ContingentMint | ContingentSettled | GlobalExitRootInserted
-                 | PessimisticStateVerified | RangeSettled | L1InfoTreeUpdated | L1InfoRootUpdated)  # fmt: skip
+AgglayerEvent = (BridgeEvent | ClaimEvent | ClaimDetails | ContingentMint | ContingentSettled
+                 | GlobalExitRootInserted | PessimisticStateVerified
+                 | RangeSettled | L1InfoTreeUpdated | L1InfoRootUpdated)  # fmt: skip
 
 
 def decode_log(log: Mapping[str, Any]) -> AgglayerEvent | None:
@@ -372,6 +382,14 @@ def _claim_event(words: _Words) -> ClaimEvent:
     )
 
 
+def _claim_details(words: _Words) -> ClaimDetails:
+    return ClaimDetails(
+        global_index=global_index_from_int(words.uint(0)),
+        leaf_type=LeafType(words.uint(1)),
+        metadata_hash=words.word(2),
+    )
+
+
 def _contingent_mint(words: _Words) -> ContingentMint:
     return ContingentMint(
         bundle_hash=BundleHash(words.word(0)),
@@ -423,6 +441,7 @@ def _topic(signature: str) -> bytes:
 
 BRIDGE_TOPIC = _topic("BridgeEvent(uint8,uint32,address,uint32,address,uint256,bytes,uint32)")
 CLAIM_TOPIC = _topic("ClaimEvent(uint256,uint32,address,address,uint256)")
+CLAIM_DETAILS_TOPIC = _topic("ClaimDetails(uint256,uint8,bytes32)")
 CONTINGENT_MINT_TOPIC = _topic("ContingentMint(bytes32,uint8,uint32,bytes32,uint32,address,address,uint256)")
 CONTINGENT_SETTLED_TOPIC = _topic("ContingentSettled(uint256,bytes32)")
 HASH_CHAIN_TOPIC = _topic("UpdateHashChainValue(bytes32,bytes32)")
@@ -436,6 +455,7 @@ INFO_ROOT_TOPIC = _topic("UpdateL1InfoTreeV2(bytes32,uint32,uint256,uint64)")
 EVENTS: Mapping[tuple[Address, bytes], Callable[[_Words], AgglayerEvent]] = {
     (BRIDGE, BRIDGE_TOPIC): _bridge_event,
     (BRIDGE, CLAIM_TOPIC): _claim_event,
+    (BRIDGE, CLAIM_DETAILS_TOPIC): _claim_details,
     (BRIDGE, CONTINGENT_MINT_TOPIC): _contingent_mint,
     (BRIDGE, CONTINGENT_SETTLED_TOPIC): _contingent_settled,
     (GLOBAL_EXIT_ROOT, HASH_CHAIN_TOPIC): lambda words: GlobalExitRootInserted(

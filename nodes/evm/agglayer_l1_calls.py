@@ -50,7 +50,7 @@ def verify_pessimistic_call(item: Settlement, proof: bytes, *, has_range: bool =
 
 
 def attested_proof(signatures: Mapping[Address, bytes]) -> bytes:
-    """The proof that `AttestedVerifier` takes: signatures over keccak256(statements), by ascending signer."""
+    """The proof that `AttestedVerifier` takes: signatures of the settlement digest, by ascending signer."""
     for signer, signature in signatures.items():
         if len(signature) != SIGNATURE_BYTES:
             raise InvalidInput(f"signature of {hex_of(signer)} has {len(signature)} bytes instead of {SIGNATURE_BYTES}")

@@ -28,7 +28,7 @@ _SHA256 = {"linux-amd64": "10c1c727d6c1de973aeb160e59875b9a9a23464d6e74149ee8abb
 """Of the binary in the platform's package, where it was checked. npm checks its own hash of every package besides."""
 _LEAST_BYTES = 4 * 1024 * 1024
 """A native anvil has 40 MB; the launcher script that npm links under the same name has 4 kB."""
-VERSION_DEADLINE_S = 10.0
+VERSION_DEADLINE_S = 60.0
 INSTALL_DEADLINE_S = 300.0
 
 

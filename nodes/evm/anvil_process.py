@@ -1,38 +1,43 @@
 """One anvil process: its command line, its life, and how it tells why it ended. Knows nothing of blocks.
 
-The process dies with its parent, however that ends (`nodes.child_process`).
+The process dies with its parent, however that ends (`nodes.child_process`). On Linux it gets half of the machine's
+memory at most: anvil keeps the input of every call of a transaction, and gas hardly bounds how much that is. So a
+transaction that asks for more ends one engine, and not whatever the kernel would choose.
 """
 
 import asyncio
-import contextlib
+import logging
 import os
+import resource
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from nodes.child_process import tied_command
+from nodes.child_process import ChildProcess, start_tied
 from nodes.evm.ipc import IpcConnection
 from nodes.model.errors import EngineFailure
 
-START_DEADLINE_S = 20.0
+START_DEADLINE_S = 60.0
 """It takes 25 ms when the machine is idle; 64 at once on two busy cores take longer."""
 _POLL_S = 0.002
-_LOG_TAIL_BYTES = 2_000
+_LOG_FILE = "anvil.log"
 _SOCKET = "anvil.ipc"
 _CACHE = "anvil-cache"
 _LONGEST_SOCKET_PATH = 100
 """Unix socket paths end at 104 (macOS) or 108 bytes (Linux)."""
+_MEMORY_SHARE = 0.5
+
+_log = logging.getLogger(__name__)
 
 
-class AnvilProcess:
+class AnvilProcess(ChildProcess):
     """A running anvil. Get it from `spawn`."""
 
     def __init__(self, process: asyncio.subprocess.Process, directory: Path) -> None:
-        self._process = process
+        super().__init__("anvil", process, directory / _LOG_FILE)
         self._directory = directory
-        self.log_path = directory / "anvil.log"
-        """Everything the process printed, this run and earlier ones."""
 
     @classmethod
     async def spawn(cls, binary: Path, arguments: Sequence[str], directory: Path) -> "AnvilProcess":
@@ -41,27 +46,20 @@ class AnvilProcess:
         Raises EngineFailure where the binary cannot be started. Usable once `connect` returns.
         """
         directory = _prepared(directory)
-        # Its own session: Ctrl-C in a terminal reaches the node, which ends its engine in order.
-        with (directory / "anvil.log").open("ab") as log:
+        with (directory / _LOG_FILE).open("ab") as log:
             try:
-                process = await asyncio.create_subprocess_exec(
+                process = await start_tied(
+                    str(binary),
                     # The socket is relative to its working directory, so never too long.
-                    *tied_command(str(binary), ["--ipc", _SOCKET, "--cache-path", _CACHE, *arguments]),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=asyncio.subprocess.STDOUT,
+                    ["--ipc", _SOCKET, "--cache-path", _CACHE, *arguments],
+                    log,
                     cwd=directory,
                     env={name: value for name, value in os.environ.items() if name not in _UNWANTED},
-                    start_new_session=True,
                 )
             except OSError as error:
                 raise EngineFailure(f"anvil ({binary}) cannot be started: {error}") from error
+        _bound_memory(process.pid)
         return cls(process, directory)
-
-    @property
-    def pid(self) -> int:
-        """Process id; the launcher's, which became anvil's."""
-        return self._process.pid
 
     async def connect(self, count: int) -> list[IpcConnection]:
         """`count` connections, as soon as the process listens. Raises EngineFailure when it ends or takes too long."""
@@ -97,38 +95,24 @@ class AnvilProcess:
                 raise EngineFailure(self.describe()) from None
         return connections
 
-    def describe(self) -> str:
-        """The process in words, and why it ended where it did; for error messages."""
-        status = self._process.returncode
-        if status is None:
-            return f"anvil (process {self.pid}, log {self.log_path})"
-        end = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-        return f"anvil (process {self.pid}, log {self.log_path}) {end}; last output: {self._log_tail() or 'none'};"
-
-    def _log_tail(self) -> str:
-        try:
-            with self.log_path.open("rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
-                return log.read().decode(errors="replace").strip()
-        except OSError as error:
-            return f"(log unreadable: {error})"
-
-    def kill(self) -> None:
-        """End the process now; harmless when it has ended."""
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):  # it ended, and the loop has not been told yet
-                self._process.kill()
-
-    async def wait_ended(self) -> str:
-        """Wait until the process has ended; how it did, in words."""
-        await self._process.wait()
-        return self.describe()
-
     async def stop(self) -> None:
         """End the process and remove its socket and cache. Its state is in memory only, so nothing is saved."""
         self.kill()
         await self._process.wait()
         _clear(self._directory)
+
+
+def _bound_memory(pid: int) -> None:
+    if sys.platform != "linux":
+        return
+    limit = int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * _MEMORY_SHARE)
+    try:
+        resource.prlimit(pid, resource.RLIMIT_DATA, (limit, limit))
+    except ProcessLookupError:
+        pass  # it ended; whoever connects is told
+    except OSError as error:
+        # Some sandboxes forbid it. The engine works as well without.
+        _log.warning("the memory of anvil (process %d) is not bounded: %s", pid, error)
 
 
 def _prepared(directory: Path) -> Path:

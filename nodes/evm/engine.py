@@ -6,6 +6,9 @@ block's number all the same, since the head may not be announced yet. What the l
 reasons come from `nodes.evm.skip`. A list that is skipped whole still makes a block, an empty one: a rollup block
 exists iff the derived list is not empty.
 
+Statuses come from the calls that senders made themselves. Receipts say the same, at a cost that grows with the square
+of the block. All calls of a block (`trace_block`) are never asked for: one of 100 gas can repeat a megabyte of input.
+
 It does not know bundles, heights or derivation, and it never mends: after EngineFailure the caller rewinds to a block
 it knows, or starts a new engine from a dump.
 """
@@ -14,7 +17,7 @@ import asyncio
 import gzip
 import zlib
 from binascii import hexlify
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +26,7 @@ from nodes.evm.dump import slim_dump
 from nodes.evm.gate import Gate
 from nodes.evm.ipc import IpcConnection
 from nodes.evm.skip import SenderState, skip_reasons
-from nodes.model.errors import EngineFailure, InvalidInput, Pruned, RpcError
+from nodes.model.errors import AnswerTooLong, EngineFailure, InvalidInput, Overloaded, Pruned, RpcError
 from nodes.model.execution import ExecutedBlock, Outcome, RollupParams, SkipReason, Status, Transaction
 from nodes.model.ids import Address, chain_id_of, hex_of
 from nodes.model.limits import RPC_DEADLINE_S
@@ -39,11 +42,16 @@ TRANSACTION_BLOCKS = 16
 """Newest blocks whose transactions, receipts and traces anvil keeps; older ones read as empty. Each transaction kept
 costs about 6 kB of memory and 28 us of every dump."""
 
+MAX_READ_BYTES = 64 * 1024 * 1024
+"""The longest answer to a read, and to the question for a block's statuses. Logs of one transaction of 16.7 million gas
+have up to 20 MB, what one returns up to 6 MB."""
 BUILD_DEADLINE_S = 60.0
 DUMP_DEADLINE_S = 120.0
 _GENESIS_FILE = "genesis.json"
 _STATE_FILE = "state.json"
 _READS_AT_ONCE = 256
+_RECEIPTS_AT_ONCE = 4
+_TRACING = "debug_trace"
 _UNAVAILABLE = "Required data unavailable"
 _CHANGING = ("evm_", "anvil_", "hardhat_", "tenderly_", "miner_", "personal_", "wallet_", "eth_send", "eth_sign")
 _FATAL = frozenset({"debug_getRawTransaction", "debug_getRawTransactions"})
@@ -68,6 +76,7 @@ class AnvilEngine:
         self._build = build
         self._read = read
         self._gate = Gate()
+        self._tracing = asyncio.Lock()
         self._head: _Head | None = None
         self._interval_s: int | None = None
 
@@ -131,13 +140,27 @@ class AnvilEngine:
         """One read. It waits while a block is built: anvil answers reads of its head, also by number or hash, with
         the state that is still being built (measured: one read in sixteen).
 
-        Raises RpcError with the engine's code and message, EngineFailure, InvalidInput for a method that changes
-        state or ends anvil.
+        One trace at a time: anvil writes it out in memory, however long it is.
+
+        Raises RpcError with the engine's code and message, of which AnswerTooLong for more than MAX_READ_BYTES,
+        EngineFailure, Overloaded, InvalidInput for a method that changes state or ends anvil.
         """
         if method.startswith(_CHANGING) or method in _FATAL:
             raise InvalidInput(f"{method} is not a read; an engine changes by derived blocks only")
+        if not method.startswith(_TRACING):
+            return await self._read_now(method, params)
+        try:
+            await asyncio.wait_for(self._tracing.acquire(), RPC_DEADLINE_S)
+        except TimeoutError:
+            raise Overloaded(f"{self._process.describe()} is busy with other traces", retry_after_ms=1_000) from None
+        try:
+            return await self._read_now(method, params)
+        finally:
+            self._tracing.release()
+
+    async def _read_now(self, method: str, params: Sequence[Any]) -> Any:
         async with self._gate.reading():
-            return await self._read.request(method, params, deadline_s=RPC_DEADLINE_S)
+            return await self._read.request(method, params, deadline_s=RPC_DEADLINE_S, max_bytes=MAX_READ_BYTES)
 
     async def build_block(
         self, transactions: Sequence[tuple[bytes, Transaction]], *, timestamp_s: int
@@ -204,13 +227,18 @@ class AnvilEngine:
                 raise EngineFailure(f"{self._process.describe()} refused another state: {error}") from error
 
     async def dump(self) -> bytes:
-        """State and chain at the head, compressed; what `start` takes. Builds wait meanwhile. Raises EngineFailure.
+        """State and chain at the head, compressed; what `start` takes. Builds wait meanwhile.
 
-        An engine started from it builds the same blocks, and cannot rewind below its head.
+        An engine started from it builds the same blocks, and cannot rewind below its head. anvil's own dump has the
+        calls of the newest blocks too, so it is long after transactions that pass much data between calls.
+
+        Raises AnswerTooLong (the engine works; a later dump may be shorter), EngineFailure.
         """
         async with self._gate.changing():
             try:
                 dumped = await self._build.request("anvil_dumpState", deadline_s=DUMP_DEADLINE_S)
+            except AnswerTooLong:
+                raise
             except RpcError as error:
                 raise EngineFailure(f"{self._process.describe()} refused to dump its state: {error}") from error
         return await asyncio.to_thread(slim_dump, dumped)
@@ -230,12 +258,22 @@ class AnvilEngine:
         await self._build.send("anvil_reorg", _reorg_params(payload for payload, _ in transactions))
         # Reads of a finished block: these two may run together.
         number = b'"0x%x"' % (parent.number + 1)
-        traces, header = await asyncio.gather(
-            self._build.send("trace_block", b"[" + number + b"]"),
+        answers: tuple[Any, Any] = await asyncio.gather(
+            self._build.send("trace_filter", _own_calls(transactions, number), max_bytes=MAX_READ_BYTES),
             self._build.send("eth_getBlockByNumber", b"[" + number + b",false]"),
+            return_exceptions=True,
         )
+        traces, header = answers
+        if isinstance(header, BaseException):
+            raise header
         self._check_header(header, parent, timestamp_s)
-        outcomes = await self._outcomes(transactions, header["transactions"], traces, parent)
+        if isinstance(traces, AnswerTooLong):
+            statuses = await self._receipt_statuses(header["transactions"])
+        elif isinstance(traces, BaseException):
+            raise traces
+        else:
+            statuses = _trace_statuses(traces)
+        outcomes = await self._outcomes(transactions, header["transactions"], statuses, parent)
         head = _head_of(header)
         self._head = head
         return ExecutedBlock(
@@ -265,18 +303,17 @@ class AnvilEngine:
             raise EngineFailure(f"{self._process.describe()} built {found}, but {wanted} was asked")
 
     async def _outcomes(
-        self, transactions: Sequence[tuple[bytes, Transaction]], built: list[str], traces: Any, parent: _Head
+        self,
+        transactions: Sequence[tuple[bytes, Transaction]],
+        built: list[str],
+        statuses: Mapping[str, Status],
+        parent: _Head,
     ) -> tuple[Outcome, ...]:
         hashes = [hex_of(transaction.tx_hash) for _, transaction in transactions]
         included = [True] * len(hashes) if built == hashes else self._included(hashes, built)
-        statuses = {
-            trace["transactionHash"]: Status.REVERTED if "error" in trace else Status.SUCCEEDED
-            for trace in traces
-            if not trace["traceAddress"]
-        }
         if statuses.keys() != set(built):
             raise EngineFailure(
-                f"{self._process.describe()} traced other transactions than block {parent.number + 1} has"
+                f"{self._process.describe()} gives statuses of other transactions than block {parent.number + 1} has"
             )
         reasons: list[SkipReason | None] = [None] * len(hashes)
         if len(built) < len(hashes):
@@ -286,6 +323,20 @@ class AnvilEngine:
             Outcome(transaction.tx_hash, Status.SKIPPED if reason else statuses[tx_hash], reason)
             for (_, transaction), tx_hash, reason in zip(transactions, hashes, reasons)
         )
+
+    async def _receipt_statuses(self, built: Sequence[str]) -> dict[str, Status]:
+        """Of the transactions of a finished block, one by one. A receipt's length is bounded by the gas of its logs."""
+        statuses = {}
+        for first in range(0, len(built), _RECEIPTS_AT_ONCE):
+            receipts = await asyncio.gather(
+                *(
+                    self._build.send("eth_getTransactionReceipt", b'["%b"]' % tx_hash.encode())
+                    for tx_hash in built[first : first + _RECEIPTS_AT_ONCE]
+                )
+            )
+            for receipt in filter(None, receipts):
+                statuses[receipt["transactionHash"]] = Status(int(receipt["status"], 16))
+        return statuses
 
     def _included(self, hashes: Sequence[str], built: Sequence[str]) -> list[bool]:
         """Which of the list were included. The block holds a part of the list in its order.
@@ -327,6 +378,8 @@ class AnvilEngine:
 
     async def _known_head(self) -> _Head:
         if self._head is None:
+            # A build that failed or was cancelled may have left a request under way, which would still move the head.
+            await self._build.settle(deadline_s=BUILD_DEADLINE_S)
             try:
                 self._head = _head_of(await self._build.request("eth_getBlockByNumber", ["latest", False]))
             except RpcError as error:
@@ -357,6 +410,23 @@ def _write_source(directory: Path, genesis_json: str, state: bytes | None) -> tu
 
 def _head_of(header: Any) -> _Head:
     return _Head(int(header["number"], 16), header["hash"], int(header["timestamp"], 16))
+
+
+def _own_calls(transactions: Iterable[tuple[bytes, Transaction]], number: bytes) -> bytes:
+    """A filter for the calls that the senders of a list made in a block, which are its transactions.
+
+    No account with a key has code, unless a genesis gave it some, so nothing else calls in their names.
+    """
+    senders = b'","0x'.join({hexlify(transaction.sender) for _, transaction in transactions})
+    return b'[{"fromBlock":' + number + b',"toBlock":' + number + b',"fromAddress":["0x' + senders + b'"]}]'
+
+
+def _trace_statuses(traces: Any) -> dict[str, Status]:
+    return {
+        trace["transactionHash"]: Status.REVERTED if "error" in trace else Status.SUCCEEDED
+        for trace in traces
+        if not trace["traceAddress"]
+    }
 
 
 def _reorg_params(payloads: Iterable[bytes]) -> bytes:

@@ -23,7 +23,7 @@ from nodes.evm.genesis import Account, genesis_bytes
 from nodes.model.errors import EngineFailure
 from nodes.model.ids import Address
 
-LIFETIME_S = 20.0
+LIFETIME_S = 60.0
 """From the start of the engine to its last answer. It starts in about 50 ms; a constructor takes about 1 ms."""
 POLL_S = 0.002
 MAX_ANSWER_BYTES = 256 * 1024 * 1024

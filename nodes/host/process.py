@@ -83,6 +83,8 @@ class Host:
         self._process_pss_bytes = 0
         self.was_usable = False
         """Every node was usable at some time."""
+        self.broken_node = ""
+        """The node that broke first; empty while none has."""
 
     async def run(self) -> None:
         """Own every node until `stop`, or until one breaks: then raise what broke it. Called once."""
@@ -185,7 +187,11 @@ class Host:
         run: Callable[[HostParts, NodeConfig], Coroutine[Any, Any, None]],
     ) -> None:
         async def to_its_end(config: NodeConfig) -> None:
-            await run(self._parts, config)
+            try:
+                await run(self._parts, config)
+            except Exception:
+                self.broken_node = self.broken_node or config.name
+                raise
             self._parts.ended(kind)
 
         for config in configs:

@@ -156,10 +156,10 @@ async def _serve(
         await begun(node.wait_ready, group.create_task(node.run()))
         running.ports.release(RPC)
         await begun(rpc.wait_ready, group.create_task(rpc.run()))
-        node.rpc_url = rpc.url
+        node.rpc_url = rpc.rpc_url
         following = group.create_task(layer.follow_final(node))
         async with host.serving(running, [RollupServicer(node)]) as grpc_address:
-            host.usable(running, grpc_address, rpc_url=rpc.url)
+            host.usable(running, grpc_address, rpc_url=rpc.rpc_url)
             await host.until_stop("rollup")
         following.cancel()
         rpc.stop()

@@ -16,6 +16,7 @@ TestbedError
 ├── EvidenceMissing         a proof was withheld; the reader stalls and asks another source
 ├── EngineFailure           the execution engine refused or answered nonsense
 ├── RpcError                a JSON-RPC peer answered a request with an error; carries its code and message
+│   └── AnswerTooLong       its answer is longer than whoever asked takes
 ├── StateDivergence         two executions of the same list ended in different hashes
 └── MissingTool             an external program is not installed; the message says which and how to get it
 """
@@ -137,6 +138,14 @@ class RpcError(TestbedError):
         self.message = message
         self.data = data
         """Whatever the peer attached, for example the bytes that a call reverted with."""
+
+
+class AnswerTooLong(RpcError):
+    """A JSON-RPC peer's answer is longer than whoever asked takes. The peer works; the answer was thrown away."""
+
+    def __init__(self, *, method: str, maximum_bytes: int) -> None:
+        # EIP-1474: limit exceeded.
+        super().__init__(method=method, code=-32005, message=f"the answer has more than {maximum_bytes:,} bytes")
 
 
 class StateDivergence(TestbedError):

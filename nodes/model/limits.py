@@ -25,5 +25,7 @@ MAX_LOG_RESULTS = 10_000
 
 RPC_DEADLINE_S = 10.0
 """Deadline of every unary call unless the caller states another."""
+PATIENT_DEADLINE_S = 60.0
+"""Of calls before and after the measured load, where a starved machine must not cost the run."""
 SUBMIT_DEADLINE_S = 5.0
 STREAM_KEEPALIVE_S = 10.0

@@ -1,48 +1,35 @@
-"""What happened at the bridge in one block, from its logs and, for what logs leave out, from the calls that made them.
+"""What happened at the bridge in one block, from its logs, whose length gas bounds, and from the block's transactions.
 
-A claim's and a mint's event say everything but the metadata, without which the leaf cannot be hashed. The metadata
-stands in the call: that of a contingent mint is the transaction itself (the contract insists), that of a claim nearly
-always. Where a claim came through another contract, or a claim's receiver made further ones, the engine's call trace is
-read, and each event belongs to the call with its global index. What reports and certificates do with the result is not
-known here.
+A contingent mint's event leaves out the metadata, without which the leaf cannot be hashed. It stands in the call, which
+is the transaction itself (the contract insists). A claim may be made by any contract within any transaction, so the
+contract logs what the leaf needs. Traces of calls are never read: gas does not bound their length. What reports and
+certificates do with the result is not known here.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nodes.evm.agglayer_contracts import (
     BRIDGE,
     BridgeEvent,
+    ClaimDetails,
     ClaimEvent,
     ContingentMint,
     ContingentSettled,
     decode_log,
 )
-from nodes.evm.contracts import selector
-from nodes.model.agglayer import BridgeExit, GlobalIndex, LeafType, NetworkId
+from nodes.model.agglayer import BridgeExit, LeafType, NetworkId
 from nodes.model.bridge_activity import NO_ACTIVITY, BridgeActivity, MadeClaim, MadeExit, MadeMint
-from nodes.model.errors import EngineFailure, RpcError
+from nodes.model.errors import EngineFailure
 from nodes.model.execution import Transaction
 from nodes.model.ids import hex_of
-from nodes.model.proof_errors import InvalidGlobalIndex
 from nodes.ports import ExecutionEngine
 from nodes.rollup.engine_reads import EngineReads
 from nodes.rollup.records import Execution, IndexedBlock
 from nodes.rollup.reports import included
-from nodes.rules.exit_tree import global_index_from_int, leaf_hash
+from nodes.rules.exit_tree import leaf_hash
 from nodes.rules.hashes import keccak256
 
-CALL_TRACER: Mapping[str, Any] = {"tracer": "callTracer"}
-_CLAIM_TYPES = "bytes32[32],bytes32[32],uint256,bytes32,bytes32,uint32,address,uint32,address,uint256,bytes"
-_CLAIMS = {
-    selector(f"claimAsset({_CLAIM_TYPES})"): LeafType.TRANSFER,
-    selector(f"claimMessage({_CLAIM_TYPES})"): LeafType.MESSAGE,
-}
-_CLAIM_GLOBAL_INDEX = 32 + 32
-"""Word of a claim's global index: after two proofs of 32 words."""
-_CLAIM_METADATA = 32 + 32 + 8
-"""Word of the offset of a claim's metadata: after two proofs of 32 words and eight plain arguments."""
 _MINT_METADATA = 5
 _SELECTOR_BYTES = 4
 _WORD = 32
@@ -56,57 +43,32 @@ def may_concern_bridge(logs_bloom: bytes) -> bool:
     return all(bits >> bit & 1 for bit in _BLOOM_BITS)
 
 
-def claims_to_trace(logs: Iterable[Mapping[str, Any]], transactions: Sequence[Transaction]) -> list[int]:
-    """Positions of transactions whose own call does not say all of their claims. `transactions`: the block's."""
-    claims = Counter(at for at, event in _events(logs) if isinstance(event, ClaimEvent))
-    return sorted(at for at, made in claims.items() if made > 1 or not _is_own_claim(transactions[at]))
-
-
-def claim_calls(trace: Mapping[str, Any]) -> list[bytes]:
-    """Calldata of every claim in a call trace that took effect, in the order in which they were made.
-
-    Only of plain calls: whoever delegates to the bridge's code runs it on state and under an address of his own.
-    """
-    found: list[bytes] = []
-    waiting = [trace]
-    while waiting:
-        call = waiting.pop()
-        if call.get("error"):
-            continue  # and so nothing below it took effect
-        calldata = bytes.fromhex(str(call.get("input", "0x"))[2:])
-        if call.get("type") == "CALL" and _is_claim(bytes.fromhex(str(call.get("to") or "0x")[2:]), calldata):
-            found.append(calldata)
-        waiting += reversed(call.get("calls") or ())
-    return found
-
-
 def activity_of(
-    logs: Iterable[Mapping[str, Any]],
-    transactions: Sequence[Transaction],
-    *,
-    network_id: NetworkId,
-    traced: Mapping[int, Sequence[bytes]],
+    logs: Iterable[Mapping[str, Any]], transactions: Sequence[Transaction], *, network_id: NetworkId
 ) -> BridgeActivity:
-    """Everything at the bridge of `network_id` in one block. `traced`: `claim_calls` of the `claims_to_trace`.
+    """Everything at the bridge of `network_id` in one block, of which `transactions` are those that were included.
 
-    Raises EngineFailure where logs and calls do not belong together.
+    Raises EngineFailure where logs, or logs and transactions, do not belong together.
     """
     exits: list[MadeExit] = []
     mints: list[MadeMint] = []
     claims: list[MadeClaim] = []
-    calls = {at: {_global_index(call): call for call in found} for at, found in traced.items()}
+    claimed: ClaimEvent | None = None
     for at, event in _events(logs):
-        transaction = transactions[at]
+        if claimed is not None and not isinstance(event, ClaimDetails):
+            raise EngineFailure(f"a claim of {hex_of(transactions[at].tx_hash)} lacks its details")
         match event:
             case BridgeEvent():
                 exits.append(MadeExit(event.leaf_index, event.bridge_exit(), at))
             case ContingentMint():
-                mints.append(_mint(event, transaction, at, network_id))
+                mints.append(_mint(event, transactions[at], at, network_id))
             case ClaimEvent():
-                call = calls[at].get(event.global_index) if at in calls else transaction.calldata
-                if call is None or _global_index(call) != event.global_index:
-                    raise EngineFailure(f"transaction {hex_of(transaction.tx_hash)} logs a claim that it did not call")
-                claims.append(_claim(event, call, at, network_id))
+                claimed = event
+            case ClaimDetails():
+                if claimed is None or claimed.global_index != event.global_index:
+                    raise EngineFailure(f"{hex_of(transactions[at].tx_hash)} logs details of a claim that it did not")
+                claims.append(_claim(claimed, event, at, network_id))
+                claimed = None
             case ContingentSettled():
                 # A global index is claimed once; nothing is called between the claim's event and this one.
                 assert claims, "the contract logs the claim first"
@@ -114,6 +76,8 @@ def activity_of(
                 claims[-1] = claims[-1]._replace(pays=False)
             case _:
                 pass
+    if claimed is not None:
+        raise EngineFailure("the last claim of a block lacks its details")
     return BridgeActivity(exits=tuple(exits), mints=tuple(mints), claims=tuple(claims))
 
 
@@ -123,31 +87,14 @@ async def read_activity(
     """Everything at the bridge in a block that the engine has just built. Raises EngineFailure."""
     if not may_concern_bridge(block.logs_bloom):
         return NO_ACTIVITY
-    logs = await reads.fresh_logs(engine, block)
-    transactions = included(execution)
-    traced: dict[int, Sequence[bytes]] = {}
-    for at in claims_to_trace(logs, transactions):
-        tx_hash = hex_of(transactions[at].tx_hash)
-        try:
-            trace = await engine.request("debug_traceTransaction", [tx_hash, CALL_TRACER])
-        except RpcError as error:
-            raise EngineFailure(f"the engine does not trace {tx_hash} of block {block.number}: {error}") from error
-        traced[at] = claim_calls(trace)
-    return activity_of(logs, transactions, network_id=network_id, traced=traced)
+    logs = await reads.fresh_logs(engine, block, _ADDRESS_TEXT)
+    return activity_of(logs, included(execution), network_id=network_id)
 
 
 def _events(logs: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, object]]:
     for log in logs:
         if log["address"].lower() == _ADDRESS_TEXT:
             yield int(log["transactionIndex"], 16), decode_log(log)
-
-
-def _is_own_claim(transaction: Transaction) -> bool:
-    return _is_claim(transaction.to, transaction.calldata)
-
-
-def _is_claim(to: bytes, calldata: bytes) -> bool:
-    return to == BRIDGE and calldata[:4] in _CLAIMS
 
 
 def _mint(event: ContingentMint, transaction: Transaction, position: int, network_id: NetworkId) -> MadeMint:
@@ -166,25 +113,16 @@ def _mint(event: ContingentMint, transaction: Transaction, position: int, networ
     return MadeMint(event.bundle_hash, event.leg_index, event.source_network, made, position)
 
 
-def _claim(event: ClaimEvent, calldata: bytes, position: int, network_id: NetworkId) -> MadeClaim:
+def _claim(event: ClaimEvent, details: ClaimDetails, position: int, network_id: NetworkId) -> MadeClaim:
     made = BridgeExit(
-        leaf_type=_CLAIMS[calldata[:4]],
+        leaf_type=details.leaf_type,
         token=event.token,
         dest_network=network_id,
         dest_address=event.dest_address,
         amount=event.amount,
-        metadata_hash=keccak256(_bytes_argument(calldata, _CLAIM_METADATA)),
+        metadata_hash=details.metadata_hash,
     )
     return MadeClaim(global_index=event.global_index, exit=made, pays=True, position=position)
-
-
-def _global_index(claim: bytes) -> GlobalIndex | None:
-    """Of a claim's calldata; None where it has no such form."""
-    start = _SELECTOR_BYTES + _WORD * _CLAIM_GLOBAL_INDEX
-    try:
-        return global_index_from_int(int.from_bytes(claim[start : start + _WORD], "big"))
-    except InvalidGlobalIndex:
-        return None
 
 
 def _bytes_argument(calldata: bytes, index: int) -> bytes:

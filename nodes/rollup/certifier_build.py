@@ -194,8 +194,9 @@ class CertificateBuilder:
                 outcome_root=outcome_root(self._store.outcomes(first, last.height)),
                 verdict_root=last.verdict_root,
             )
-            range_signature = sign_digest(range_digest(named, settled), self._signers[0])
-            chain_data = pack_chain_data(settled, range_signature, last.verdict)
+            stated = range_digest(named, settled)
+            range_signatures = [sign_digest(stated, signer) for signer in self._signers]
+            chain_data = pack_chain_data(settled, range_signatures, last.verdict)
         digest = certificate_commitment(certificate, named=named)
         signatures = tuple(sign_digest(digest, signer) for signer in self._signers)
         return replace(certificate, aggchain_data=Multisig(signatures=signatures), custom_chain_data=chain_data)

@@ -1,16 +1,17 @@
 """What users ask that only the engine knows: logs and receipts, kept by the node before the engine forgets them.
 
 anvil serves blocks it no longer holds with empty lists, so every answer is compared with the node's index, and what is
-missing is Pruned.
+missing is Pruned. What is longer than the engine's client takes (`AnswerTooLong`) is not kept; users are told so.
 """
 
+import logging
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import orjson
 
-from nodes.model.errors import EngineFailure, Pruned, RpcError
+from nodes.model.errors import AnswerTooLong, EngineFailure, Pruned, RpcError
 from nodes.model.ids import Height, hex_of
 from nodes.ports import ExecutionEngine
 from nodes.rollup.engine import EngineProcess
@@ -23,6 +24,8 @@ SMALL_BLOCK_TRANSACTIONS = 8
 """All receipts of a block up to this size are kept: the traffic of people. Of larger ones, those of own users."""
 MAX_KEPT_RECEIPTS = 256
 """Per block."""
+
+_log = logging.getLogger(__name__)
 
 
 class EngineReads:
@@ -37,7 +40,7 @@ class EngineReads:
     # For users.
 
     async def logs(self, block: IndexedBlock) -> list[dict[str, Any]]:
-        """Logs of a block of the index. Raises Pruned, Unavailable."""
+        """Logs of a block of the index. Raises Pruned, Unavailable, AnswerTooLong."""
         if block.logs_bloom == EMPTY_BLOOM or block.number == 0:
             return []
         packed = self._journal.logs(block.number)
@@ -71,31 +74,53 @@ class EngineReads:
         """
         try:
             if block.logs_bloom != EMPTY_BLOOM and self._journal.logs(block.number) is None:
-                await self.keep_logs(engine, block)
+                await self._keep_unless_long(block, self.keep_logs(engine, block))
             wanted: list[bytes] = [tx_hash for tx_hash in own if block.position_of(tx_hash) is not None]
             if len(block) <= SMALL_BLOCK_TRANSACTIONS:
                 wanted = [block.tx_hash(at) for at in range(len(block))]
             if wanted and self._journal.receipts(block.number) is None:
-                await self._keep_receipts(engine, block, wanted[:MAX_KEPT_RECEIPTS])
+                await self._keep_unless_long(block, self._keep_receipts(engine, block, wanted[:MAX_KEPT_RECEIPTS]))
         except RpcError as error:
             raise EngineFailure(f"the engine does not show block {block.number}, just built: {error}") from error
 
     async def keep_logs(self, engine: ExecutionEngine, block: IndexedBlock) -> bytes:
-        """Read the logs of a block whose bloom is not empty, and keep them. Raises Pruned."""
+        """Read the logs of a block whose bloom is not empty, and keep them. Raises Pruned, AnswerTooLong."""
         return (await self._read_logs(engine, block))[1]
 
-    async def fresh_logs(self, engine: ExecutionEngine, block: IndexedBlock) -> list[dict[str, Any]]:
-        """The logs of a block that was just built and has some. Kept; `keep` does not read them again.
+    async def fresh_logs(self, engine: ExecutionEngine, block: IndexedBlock, address: str) -> list[dict[str, Any]]:
+        """The logs of one contract, 0x-prefixed in lower case, in a block that was just built and has logs.
 
-        Raises EngineFailure.
+        All are kept; `keep` does not read them again. Raises EngineFailure.
         """
         packed = self._journal.logs(block.number)
-        if packed is not None:
-            return _unpacked(packed)
         try:
-            return (await self._read_logs(engine, block))[0]
+            logs = _unpacked(packed) if packed is not None else (await self._read_logs(engine, block))[0]
+            return _of(logs, address)
+        except AnswerTooLong:
+            return await self._logs_one_by_one(engine, block, address)
         except (RpcError, Pruned) as error:
             raise EngineFailure(f"the engine does not show block {block.number}, just built: {error}") from error
+
+    async def _keep_unless_long(self, block: IndexedBlock, keeping: Awaitable[object]) -> None:
+        try:
+            await keeping
+        except AnswerTooLong as error:
+            _log.warning("not kept for users of block %d: %s", block.number, error)
+
+    async def _logs_one_by_one(
+        self, engine: ExecutionEngine, block: IndexedBlock, address: str
+    ) -> list[dict[str, Any]]:
+        """By transaction: what one logs is bounded by its gas, what a block logs hardly. Raises EngineFailure."""
+        logs: list[dict[str, Any]] = []
+        try:
+            for at in range(len(block)):
+                receipt = await engine.request("eth_getTransactionReceipt", [hex_of(block.tx_hash(at))])
+                if receipt is None or receipt["blockHash"] != hex_of(block.hash):
+                    raise EngineFailure(f"the engine does not show transaction {at} of block {block.number}")
+                logs += _of(receipt["logs"], address)
+        except RpcError as error:
+            raise EngineFailure(f"the engine does not show block {block.number}, just built: {error}") from error
+        return logs
 
     async def _read_logs(self, engine: ExecutionEngine, block: IndexedBlock) -> tuple[list[dict[str, Any]], bytes]:
         logs = await engine.request("eth_getLogs", [{"blockHash": hex_of(block.hash)}])
@@ -115,6 +140,10 @@ class EngineReads:
         if len(found) < len(hashes):
             raise EngineFailure(f"the engine shows {len(found)} of {len(hashes)} receipts of block {block.number}")
         self._journal.put_receipts(block.number, block.hash, _packed(found))
+
+
+def _of(logs: Sequence[dict[str, Any]], address: str) -> list[dict[str, Any]]:
+    return [log for log in logs if log["address"].lower() == address]
 
 
 def _packed(documents: list[Any]) -> bytes:

@@ -6,10 +6,11 @@ leaves out, `resolving` calls the steps instead.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
-from nodes.model.errors import EngineFailure, Pruned
+from nodes.model.errors import AnswerTooLong, EngineFailure, Pruned
 from nodes.model.execution import ExecutedBlock, Outcome, Status, Transaction
 from nodes.model.ids import Height, hex_of
 from nodes.model.sequenced_block import CommitmentRaised
@@ -27,6 +28,8 @@ from nodes.telemetry.crash import CrashPoint
 from nodes.telemetry.events import CheckpointWritten
 from nodes.telemetry.stages import StageCpu
 from nodes.telemetry.tracer import Tracer
+
+_log = logging.getLogger(__name__)
 
 IDLE_CHECKPOINT_FACTOR = 16
 """A node whose state stands still writes a checkpoint every so many intervals, so that a restart replays little."""
@@ -232,7 +235,13 @@ class Executor:
         """Keep the state at the tip. Raises EngineFailure."""
         started_ns = self._clock.monotonic_ns()
         tip = self._tip
-        state = await self._cpu.metered("checkpoint", self._engine.dump())
+        try:
+            state = await self._cpu.metered("checkpoint", self._engine.dump())
+        except AnswerTooLong as error:
+            # The engine works. Its dump has the newest transactions in it, so a later one may be shorter.
+            _log.warning("no checkpoint at height %d: %s", tip.height, error)
+            self._put_off()
+            return
         if derivation.height < tip.height or derivation.rewindable_from > tip.height:
             return  # the reader went back or far ahead meanwhile, and bundles that a replay needs are forgotten
         with self._cpu.measure("checkpoint"):
@@ -246,13 +255,16 @@ class Executor:
                 state=state,
             )
         size_bytes = await self._write(checkpoint)
-        self._changed_until_due = self._interval
-        self._heights_until_due = self._interval * IDLE_CHECKPOINT_FACTOR
+        self._put_off()
         self._tracer.record(
             CheckpointWritten(
                 height=tip.height, size_bytes=size_bytes, duration_ns=self._clock.monotonic_ns() - started_ns
             )
         )
+
+    def _put_off(self) -> None:
+        self._changed_until_due = self._interval
+        self._heights_until_due = self._interval * IDLE_CHECKPOINT_FACTOR
 
     async def _write(self, checkpoint: Checkpoint) -> int:
         """Hash and write some megabytes in a thread, so that the loop goes on serving."""

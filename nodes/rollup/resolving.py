@@ -382,6 +382,8 @@ class Resolving:
             base=standing.base(height),
             touched=lowest.derived.touched,
         )
+        for lie in self._checks.foreign_strikes(verdict, event.rounds, lowest.derived.bundles):
+            self._publish(lie)
         self._notices.standing = standing
         self._taken = _Taken(signed=event.signed, evaluated=evaluated)
         self._speculation.take_verdict(verdict.aborts)
@@ -419,6 +421,9 @@ class Resolving:
 
     def _stall(self, error: Contradiction) -> None:
         self.stalled = f"verdicts: {error.accused}: {error.detail}"
+        self._publish(error)
+
+    def _publish(self, error: Contradiction) -> None:
         _log.error("a contradiction: %s", error)
         self._tracer.record(EvidenceFound(accused=error.accused, detail=error.detail))
 

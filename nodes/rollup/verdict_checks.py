@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 from nodes.model.agglayer import AgglayerParams, NetworkId
 from nodes.model.errors import InvalidVerdict
+from nodes.model.execution import AdmittedBundle
 from nodes.model.ids import Height, RollupId
 from nodes.model.verdict import AbortSet, Notice, Report, SignedNotice, SignedReport, Verdict, VerdictSigned
-from nodes.rules.evaluation import aborts_after_round, evaluate, verified_notice, verified_verdict
+from nodes.rules.evaluation import aborts_after_round, evaluate, foreign_strikes, verified_notice, verified_verdict
+from nodes.rules.verdict import decode_report
 
 
 class Contradiction(Exception):
@@ -78,6 +80,25 @@ class VerdictChecks:
         except InvalidVerdict as error:
             raise Contradiction("resolver", str(error)) from error
         return Evaluated(verdict=verdict, last=last)
+
+    def foreign_strikes(
+        self, verdict: Verdict, rounds: Sequence[Sequence[SignedReport]], bundles: Collection[AdmittedBundle]
+    ) -> list[Contradiction]:
+        """Who had one of this reader's `bundles` aborted without having a leg in it. The verdict holds all the same."""
+        struck = {abort.bundle_hash for abort in verdict.aborts.aborts}
+        own = [bundle for bundle in bundles if bundle.bundle_hash in struck]
+        if not own:
+            return []
+        names = {network.network_id: network.name for network in self._params.networks}
+        read = [[decode_report(signed.report) for signed in reports] for reports in rounds]
+        return [
+            Contradiction(
+                f"the reporter of {names[network]} (network {network})",
+                f"height {verdict.height}, epoch {verdict.epoch}: it reported a failure of bundle {bundle.hex()}, in "
+                "which it has no leg, and had it aborted",
+            )
+            for network, bundle in foreign_strikes(read, own, params=self._params)
+        ]
 
     def next_of_round(
         self,

@@ -29,6 +29,7 @@ STATEMENT_BYTES = PUBLIC_VALUES_BYTES + RANGE_BYTES
 AGGCHAIN_CONSENSUS_TYPE = 1
 
 _RANGE = Struct(">QQ32s32s32s")
+_ABSENT = bytes(SIGNATURE_BYTES)
 
 
 def certificate_id(certificate: Certificate) -> CertificateId:
@@ -158,13 +159,14 @@ def statement_bytes(public_values: bytes, settled: SettledRange) -> bytes:
     return public_values + encode_range(settled)
 
 
-def settlement_digest(statements: Sequence[bytes]) -> bytes:
-    """What attesters sign, raw: all statements of one settlement in their order."""
-    return keccak256(b"".join(statements))
+def settlement_digest(statements: Sequence[bytes], *, l1_chain_id: int, manager: Address) -> bytes:
+    """What attesters sign, raw: all statements of one settlement in their order, for one manager on one L1."""
+    deployment = l1_chain_id.to_bytes(32, "big") + manager
+    return keccak256(b"lockstep.settlement" + deployment + keccak256(b"".join(statements)))
 
 
 def range_digest(certificate_id: bytes, settled: SettledRange) -> bytes:
-    """What a network's signer signs, raw, beside its certificate."""
+    """What a network's signers sign, raw, beside their certificate: as many of them as the certificate needs."""
     return keccak256(b"lockstep.range" + certificate_id + encode_range(settled))
 
 
@@ -172,28 +174,36 @@ class ChainData(NamedTuple):
     """What Lockstep carries in the custom chain data of a certificate."""
 
     settled: SettledRange
-    range_signature: bytes
-    """65 bytes over `range_digest`."""
+    range_signatures: tuple[bytes | None, ...]
+    """By place of the signer: 65 bytes over `range_digest`, or None."""
     verdict: SignedVerdict | None
     """Of the range's last height; None without verdicts and for an empty range."""
 
 
-def pack_chain_data(settled: SettledRange, range_signature: bytes, verdict: SignedVerdict | None) -> bytes:
-    """range 112 | range signature 65 | verdict signature 65 | verdict; the last two only where there is one."""
+def pack_chain_data(
+    settled: SettledRange, range_signatures: Sequence[bytes | None], verdict: SignedVerdict | None
+) -> bytes:
+    """range 112 | u8 places | 65 each, zeros for an absent signature | verdict signature 65 | verdict.
+
+    The last two only where there is a verdict. Raises ValueError for more than 255 places.
+    """
+    places = bytes([len(range_signatures)]) + b"".join([signature or _ABSENT for signature in range_signatures])
     tail = b"" if verdict is None else verdict.signature + verdict.verdict
-    return encode_range(settled) + range_signature + tail
+    return encode_range(settled) + places + tail
 
 
 def unpack_chain_data(data: bytes) -> ChainData | None:
     """The inverse; None for no bytes at all, as certificates of other software have. Raises ValueError."""
     if not data:
         return None
-    signature_end = RANGE_BYTES + SIGNATURE_BYTES
-    if len(data) < signature_end or 0 < len(data) - signature_end <= SIGNATURE_BYTES:
+    begin = RANGE_BYTES + 1
+    end = begin + SIGNATURE_BYTES * data[RANGE_BYTES] if len(data) >= begin else begin
+    if len(data) < end or 0 < len(data) - end <= SIGNATURE_BYTES:
         raise ValueError(f"custom chain data of {len(data)} bytes is cut short")
-    tail = data[signature_end:]
+    signatures = [data[at : at + SIGNATURE_BYTES] for at in range(begin, end, SIGNATURE_BYTES)]
+    tail = data[end:]
     return ChainData(
         decode_range(data[:RANGE_BYTES]),
-        data[RANGE_BYTES:signature_end],
+        tuple([None if signature == _ABSENT else signature for signature in signatures]),
         SignedVerdict(tail[SIGNATURE_BYTES:], tail[:SIGNATURE_BYTES]) if tail else None,
     )

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from nodes.model.agglayer import AgglayerParams, NetworkId
 from nodes.model.errors import InvalidVerdict
+from nodes.model.execution import AdmittedBundle
 from nodes.model.ids import Address, BundleHash, Height, RollupId
 from nodes.model.verdict import (
     AbortSet,
@@ -38,6 +39,7 @@ from nodes.rules.verdict import (
     notice_digest,
     report_digest,
     reports_hash,
+    strikes,
     touched_networks,
     verdict_digest,
     verdict_hash,
@@ -86,6 +88,26 @@ def _flaw_of_ordinals(report: Report) -> str:
             known = ordinals[entry.bundle_hash]
             return f"bundle {entry.bundle_hash.hex()} has ordinal {entry.ordinal}, and {known} elsewhere"
     return ""
+
+
+def foreign_strikes(
+    rounds: Iterable[Sequence[Report]], bundles: Iterable[AdmittedBundle], *, params: AgglayerParams
+) -> list[tuple[NetworkId, BundleHash]]:
+    """Who reported a failure of one of these bundles of the height without having a leg in it; each pair once.
+
+    No execution gives such a report. It counts all the same: only rollups that share a bundle hold the evidence of
+    where its legs are, and a verdict must follow from its reports for everybody else as well.
+    """
+    rollups = {bundle.bundle_hash: bundle.rollup_ids for bundle in bundles}
+    ids = {network.network_id: network.rollup_id for network in params.networks}
+    return sorted(
+        {
+            (network, bundle)
+            for reports in rounds
+            for network, bundle in strikes(reports)
+            if bundle in rollups and ids[network] not in rollups[bundle]
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,9 +52,9 @@ from nodes.rules.verdict import (
     decode_report,
     encode_notice,
     encode_verdict,
-    failing_networks,
     next_aborts,
     reports_hash,
+    strikes,
     touched_networks,
     verdict_hash,
 )
@@ -298,7 +298,7 @@ class Resolution:
         if following is None:
             heads = tuple((report.network_id, report.block_hash) for report in reports)
             return self._resolve([*self._rounds, signed] if signed else [], heads, now_ns)
-        self._patience.failed(failing_networks(reports))
+        self._patience.failed(sorted({network for network, _ in strikes(reports)}))
         size = sum([len(entry.report) + len(entry.signature) for entry in signed])
         if (
             number >= self._params.serial_rounds + EXTRA_ROUNDS

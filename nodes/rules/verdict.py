@@ -124,10 +124,10 @@ def entries_of(report: Report) -> Iterator[LegFailure | LegExit | LegMint]:
     return chain(report.failures, report.exits, report.mints)
 
 
-def failing_networks(reports: Sequence[Report]) -> list[NetworkId]:
-    """Whose reports keep the set they were made without from being the verdict."""
-    unmatched = set(unmatched_mints(reports))
-    return [report.network_id for report in reports if report.failures or unmatched.intersection(report.mints)]
+def strikes(reports: Sequence[Report]) -> list[tuple[NetworkId, BundleHash]]:
+    """Whose report keeps which bundle from standing: a leg of it failed there, or made a mint without its exit."""
+    failed = {(report.network_id, failure.bundle_hash) for report in reports for failure in report.failures}
+    return sorted(failed | {(network, mint.bundle_hash) for network, mint, index in _mints(reports) if index is None})
 
 
 class MatchedMint(NamedTuple):

@@ -3,7 +3,7 @@
 Knows no backend; `nodes.sequencer.backends` is the table of them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -104,6 +104,8 @@ class Expected:
     p99_ms: float
     by_construction: bool = False
     """The wait follows from what the config itself sets, so agreement shows only that nothing was added."""
+    whole_bytes_max: int = 0
+    """Posted bytes per bundle up to which the formula holds: larger bundles go in pieces, in turns. 0 = any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,9 +120,18 @@ class TrustRow:
     """What users see, what is lost and what is not."""
 
 
+async def _nothing_to_reach(_config: Any) -> None:
+    pass
+
+
 def block_interval_of(config: Any) -> int:
     """Width of a height where each block is one."""
     return int(config.block_interval_ms)
+
+
+def firm_at_once(config: Any) -> int:
+    """Of a backend whose heights are firm about when they are soft."""
+    return 0
 
 
 def nothing_to_say(config: Any) -> str:
@@ -156,10 +167,15 @@ class Backend:
     `KILL_ENGINE` among them where it has a process beside itself that it can go on without."""
     preflight: Preflight = _nothing_outside
     """Looks at what the config names outside itself, before anything is started."""
+    reach: Callable[[Any], Awaitable[None]] = _nothing_to_reach
+    """Asks what the config names outside itself whether it is there. Raises Unavailable with what to do, no secrets."""
     describe_config: Callable[[Any], str] = nothing_to_say
     """From a config to one line of what it makes of the backend; holds no secret."""
     height_interval_ms: Callable[[Any], int] = block_interval_of
     """From a config to the time between heights under an even load: latency steps in multiples of it."""
+
+    heights_until_firm: Callable[[Any], int] = firm_at_once
+    """From a config to how many heights are soft and not yet firm under an even load."""
 
     def configure(self, options: Mapping[str, Any]) -> Any:
         """The config that these keys give. Raises InvalidScenario for an unknown key or a value out of range."""

@@ -25,9 +25,9 @@ from nodes.model.sequenced_block import (
     SequencedBlock,
     SequencerEvent,
 )
+from nodes.node_file import to_end
 from nodes.rules.sequenced_block import BlockTrees, filter_block
 from nodes.rules.withholding import withhold
-from nodes.sequencer.threads import to_end
 from nodes.telemetry.clock import thread_cpu_ns
 from nodes.wire.blocks import stored_block_from_bytes
 

@@ -7,8 +7,9 @@ callers see; `nodes.sequencer.lazy_chain` cuts and writes, `nodes.rules.lazy` de
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from nodes.model.execution import TestnetParams
 from nodes.model.faults import Fault, Fork, WithholdEvidence
 from nodes.model.ids import NOTICE_ROLLUP_ID, RollupId, hex_of
 from nodes.model.sequenced_block import BlockRef, SequencerEvent
+from nodes.node_file import opened_in_thread, to_end
 from nodes.ports import Link, SequencerStatus, Ticket, direct
 from nodes.rules.finality import VerifyFinality, is_signed_by
 from nodes.rules.lazy import MAX_NOTICES, OrderRules, flaw_of
@@ -111,25 +113,30 @@ class LazySequencer:
 
     async def run(self) -> None:
         """Open the log, then cut and write until `stop`. Raises what the disk raises."""
-        log = None
+        chain_id = self._testnet.sequencer_chain_id
+        open_log = partial(BlockLog, self._directory, chain_id=chain_id, crash=self._crash)
         try:
-            chain_id = self._testnet.sequencer_chain_id
-            log = await asyncio.to_thread(BlockLog, self._directory, chain_id=chain_id, crash=self._crash)
-            self._chain = await asyncio.to_thread(self._continue_chain, log)
-            self._opened.set()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._chain.write_log(), name="sequencer group commit")
-                group.create_task(self._chain.cut_blocks(), name="sequencer cut")
-                await self._stopping.wait()
-                self._chain.stop()
+            async with AsyncExitStack() as opened:
+                log = await opened_in_thread(open_log, opened)
+                opened.push_async_callback(self._end)
+                self._chain = await to_end(lambda: self._continue_chain(log))
+                self._opened.set()
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._chain.write_log(), name="sequencer group commit")
+                    group.create_task(self._chain.cut_blocks(), name="sequencer cut")
+                    await self._stopping.wait()
+                    self._chain.stop()
         finally:
             self._stopping.set()
             self._opened.set()
-            if self._chain is not None:
-                self._chain.feed.end()
-                await self._chain.feed.wait_read()
-            if log is not None:
-                log.close()
+
+    async def _end(self) -> None:
+        """Tell callers and followers, and wait for those that read the log."""
+        self._stopping.set()
+        self._opened.set()
+        if self._chain is not None:
+            self._chain.feed.end()
+            await self._chain.feed.wait_read()
 
     def stop(self) -> None:
         """Take nothing more, write what was accepted, let `run` return."""

@@ -5,11 +5,12 @@ Soft = confirmed, firm = finalized, final = firm. Here stand what it is called, 
 """
 
 from collections.abc import Mapping
+from math import ceil
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from nodes.model.errors import InvalidInput, InvalidScenario
+from nodes.model.errors import InvalidInput, InvalidScenario, RpcError, Unavailable
 from nodes.model.execution import TestnetParams
 from nodes.model.ids import hex_of
 from nodes.model.solana import DEVNODE, SURFPOOL
@@ -17,11 +18,12 @@ from nodes.model.wide_area import NOWHERE
 from nodes.ports import Link, direct
 from nodes.rules.finality import VerifyFinality
 from nodes.rules.payload import address_of
+from nodes.rules.posting import Layout, memo_bytes
 from nodes.rules.solana_proof import is_proven_by
 from nodes.sequencer.backend import KILL_ENGINE, Backend, Expected, SequencerNode, TrustRow
 from nodes.sequencer.outside_values import is_reference
 from nodes.sequencer.signing_key import key_of, signer_of
-from nodes.sequencer.solana_options import NAME, PROGRAM, Config
+from nodes.sequencer.solana_options import MEMO, NAME, PROGRAM, Config
 from nodes.telemetry.clock import Clock
 from nodes.telemetry.crash import CrashPoint, no_crash
 from nodes.telemetry.tracer import Tracer
@@ -35,6 +37,10 @@ TROUBLES = (
     "expire_blockhashes",
 )
 """Scenario faults that only a dev node can have."""
+REACH_S = 10.0
+"""For somebody's RPC to answer one question before anything is started."""
+FEWEST_ROLLUPS = 2
+"""Of a bundle: with fewer a transaction has the most room."""
 
 
 def build(
@@ -64,6 +70,11 @@ def expected(config: Config) -> Mapping[str, Expected]:
     flush = float(config.flush_ms)
     name = "bucket_ms / 2 + slot" if config.bucket_ms else "slot / 2"
     soft, firm = timing.confirm_slots * slot, timing.finalize_slots * slot
+    layout = Layout(
+        has_lookup_table=config.lookup_table, has_price=config.priority_micro_lamports > 0, is_memo=config.inbox == MEMO
+    )
+    room = layout.room_bytes[FEWEST_ROLLUPS]
+    whole_bytes_max = memo_bytes(room, rollups=FEWEST_ROLLUPS) if layout.is_memo else room
     by_construction = {
         DEVNODE: "; slot time and depths of a dev node hold by construction",
         SURFPOOL: "; Surfpool's own depths",
@@ -75,6 +86,7 @@ def expected(config: Config) -> Mapping[str, Expected]:
             p50_ms=flush / 2 + wait / 2 + known + depth_ms,
             p99_ms=flush + wait * 0.99 + known + depth_ms,
             by_construction=follows,
+            whole_bytes_max=whole_bytes_max,
         )
 
     return {
@@ -89,6 +101,13 @@ def expected(config: Config) -> Mapping[str, Expected]:
 def height_interval_ms(config: Config) -> int:
     """A bucket is a height, and without buckets a Solana block."""
     return max(config.bucket_ms, config.block_interval_ms)
+
+
+def heights_until_firm(config: Config) -> int:
+    """What the slots between confirmed and finalized hold."""
+    timing = config.timing
+    soft_ms = (timing.finalize_slots - timing.confirm_slots) * config.block_interval_ms
+    return ceil(soft_ms / height_interval_ms(config))
 
 
 def describe_config(config: Config) -> str:
@@ -185,6 +204,22 @@ def preflight(config: Config, *, is_far: bool) -> None:
         raise InvalidScenario(f"[backend] keypair: {error}") from error
 
 
+async def reach(config: Config) -> None:
+    """See `Backend.reach`: whether somebody's RPC answers at all."""
+    if config.starts_node:
+        return
+    from nodes.solana.rpc import HttpSolanaRpc
+
+    async with HttpSolanaRpc(config.outside().solana, deadline_s=REACH_S) as rpc:
+        try:
+            await rpc.call("getGenesisHash")
+        except (Unavailable, RpcError) as error:
+            raise Unavailable(
+                f"[backend] solana: {error}. Is a Solana node running there, and is the URL right? solana = "
+                f"{DEVNODE!r} starts one that comes with Lockstep"
+            ) from error
+
+
 BACKEND = Backend(
     name=NAME,
     describe="Solana orders bundles in an inbox program (Nexus), and a reader turns confirmed blocks into heights",
@@ -199,6 +234,8 @@ BACKEND = Backend(
     trust=TRUST,
     faults=faults,
     preflight=preflight,
+    reach=reach,
     describe_config=describe_config,
     height_interval_ms=height_interval_ms,
+    heights_until_firm=heights_until_firm,
 )

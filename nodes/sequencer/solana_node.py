@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from nodes.model.faults import Fault, Fork, KillEngine, SolanaTrouble, WithholdE
 from nodes.model.ids import NOTICE_ROLLUP_ID, RollupId, SubmissionHash
 from nodes.model.sequenced_block import BlockRef, Commitment, SequencedBlock, SequencerEvent
 from nodes.model.solana import BLOCKHASH_AGE, SURFPOOL, SolanaBlock
+from nodes.node_file import opened_in_thread, to_end
 from nodes.ports import Link, SequencerStatus, Ticket, direct
 from nodes.rules.inbox_reader import InboxRules
 from nodes.rules.lazy import MAX_NOTICES, flaw_of
@@ -29,7 +31,6 @@ from nodes.sequencer.admission import check_count, examine
 from nodes.sequencer.feed import BlockFeed, ServedBlock
 from nodes.sequencer.signing_key import key_of
 from nodes.sequencer.solana_options import MEMO, NAME, Config
-from nodes.sequencer.threads import to_end
 from nodes.solana.reader import Reader
 from nodes.solana.reader_chain import SealedHeight
 from nodes.solana.reader_store import ReaderStore, sqlite_url
@@ -47,6 +48,8 @@ from nodes.wire.bundles import bundle_to_bytes
 _MIN_POLL_MS = 5
 _HEIGHTS_TRACED_AGAIN = 256
 """At least those of one step of the reader."""
+_DEPLOYMENT = "deployment_lamports"
+"""In the costs of a status."""
 _log = logging.getLogger(__name__)
 
 
@@ -96,11 +99,10 @@ class SolanaSequencer:
 
     async def _open_files(self, opened: AsyncExitStack) -> tuple[SubmitJournal, ReaderStore]:
         chain_id = self._testnet.sequencer_chain_id
-        journal = await asyncio.to_thread(SubmitJournal, self._directory, chain_id=chain_id, crash=self._crash)
-        opened.callback(journal.close)
+        open_journal = partial(SubmitJournal, self._directory, chain_id=chain_id, crash=self._crash)
+        journal = await opened_in_thread(open_journal, opened)
         url = self._config.outside().store_url or sqlite_url(self._directory)
-        store = await asyncio.to_thread(ReaderStore, url, chain_id, crash=self._crash)
-        opened.callback(store.close)
+        store = await opened_in_thread(partial(ReaderStore, url, chain_id, crash=self._crash), opened)
         return journal, store
 
     async def _until_stopped(self, work: Any) -> None:
@@ -183,6 +185,7 @@ class SolanaSequencer:
         """See `nodes.ports.Sequencer.status`."""
         chain = await self._running()
         assert self._session is not None
+        deployed = self._session.deployment_lamports
         return SequencerStatus(
             backend=NAME,
             head=chain.feed.head,
@@ -192,7 +195,7 @@ class SolanaSequencer:
             rollup_ids=tuple(params.rollup_id for params in self._testnet.rollups),
             block_interval_ms=self._config.block_interval_ms,
             block_bytes_max=self._config.block_bytes_max,
-            costs={**chain.submitter.costs, "deployment_lamports": self._session.deployment_lamports},
+            costs={**chain.submitter.costs, **({_DEPLOYMENT: deployed} if deployed else {})},
         )
 
     async def inject(self, fault: Fault) -> None:

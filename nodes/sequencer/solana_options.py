@@ -21,8 +21,9 @@ PROGRAM, MEMO = "program", "memo"
 MAX_PAYERS = 64
 MIN_BUCKET_MS, MAX_BUCKET_MS = 1_000, 60_000
 _RPC_SCHEMES, _WS_SCHEMES = ("http", "https"), ("ws", "wss")
-_SURFPOOL_CONFIRM_SLOTS = 1
-_SURFPOOL_FINALIZE_SLOTS = 31
+SURFPOOL_CONFIRM_SLOTS = 0
+"""Surfpool's own depths, counted from its newest block. Its `processed` is one slot further: the one still open."""
+SURFPOOL_FINALIZE_SLOTS = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +146,7 @@ class Config:
         """Of the chain, as far as it is known: a dev node is told it, the others have their own."""
         confirm, finalize = self.confirm_slots, self.finalize_slots
         if self.solana == SURFPOOL:
-            confirm, finalize = _SURFPOOL_CONFIRM_SLOTS, _SURFPOOL_FINALIZE_SLOTS
+            confirm, finalize = SURFPOOL_CONFIRM_SLOTS, SURFPOOL_FINALIZE_SLOTS
         return SolanaTiming(slot_ms=self.block_interval_ms, confirm_slots=confirm, finalize_slots=finalize)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 
-from nodes.child_process import tied_command
+from nodes.child_process import ChildProcess, start_tied
 from nodes.model.errors import InvalidInput, MissingTool, Unavailable
 from nodes.model.json_form import to_json
 from nodes.model.solana import DEVNODE, SURFPOOL
@@ -24,8 +24,6 @@ REPLAY_BYTES_PER_S = 1_000_000
 STOP_DEADLINE_S = 5.0
 _CONFIG_FILE = "devnode.json"
 _LOG_FILE = "solana.log"
-_LOG_TAIL_BYTES = 2_000
-_MAX_LINE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +48,12 @@ class SolanaEndpoint:
         return self.kind == DEVNODE
 
 
-class SolanaProcess:
+class SolanaProcess(ChildProcess):
     """A Solana node as a child of this process. Get it from `start_devnode` or `start_surfpool`."""
 
     def __init__(self, kind: str, process: asyncio.subprocess.Process, log: Path) -> None:
+        super().__init__(f"the Solana {kind}", process, log)
         self._kind = kind
-        self._process = process
-        self._log = log
         self.endpoint = SolanaEndpoint(kind=kind, rpc_url="", ws_url="")
 
     @classmethod
@@ -88,15 +85,7 @@ class SolanaProcess:
         log = directory / _LOG_FILE
         with log.open("ab") as output:
             try:
-                # Its own session: Ctrl-C in a terminal reaches the sequencer, which ends it in order.
-                process = await asyncio.create_subprocess_exec(
-                    *tied_command(command[0], command[1:]),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=output,
-                    limit=_MAX_LINE_BYTES,
-                    start_new_session=True,
-                )
+                process = await start_tied(command[0], command[1:], output, stdout=asyncio.subprocess.PIPE)
             except OSError as error:
                 raise MissingTool(f"{command[0]} cannot be started for the Solana {kind}: {error}") from error
         started = cls(kind, process, log)
@@ -118,7 +107,7 @@ class SolanaProcess:
         try:
             said = orjson.loads(line)
             self.endpoint = SolanaEndpoint(
-                kind=self._kind, rpc_url=said["rpc_url"], ws_url=said["ws_url"], pid=self._process.pid
+                kind=self._kind, rpc_url=said["rpc_url"], ws_url=said["ws_url"], pid=self.pid
             )
         except (ValueError, KeyError, TypeError):
             with contextlib.suppress(TimeoutError):  # it is likely to be on its way out; its status says more
@@ -128,48 +117,19 @@ class SolanaProcess:
                 raise InvalidInput(f"{self.describe()} starting it again changes nothing") from None
             raise Unavailable(f"{self.describe()} did not say where it listens, but {line[:200]!r}") from None
 
-    def describe(self) -> str:
-        """The process in words, and why it ended where it did; for error messages."""
-        status = self._process.returncode
-        name = f"the Solana {self._kind} (process {self._process.pid}, log {self._log})"
-        if status is None:
-            return name
-        end = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-        return f"{name} {end}; last output: {self._log_tail() or 'none'};"
-
     async def wait_ended(self) -> str:
         """Wait until the process has ended; how it did, in words."""
         assert self._process.stdout is not None
         while await self._process.stdout.readline():
             pass  # nothing is expected there any more, and a full pipe would stop it
-        await self._process.wait()
-        return self.describe()
-
-    def kill(self) -> None:
-        """End the process now; harmless when it has ended."""
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):  # it ended, and the loop has not been told yet
-                self._process.kill()
+        return await super().wait_ended()
 
     async def stop(self) -> None:
         """End the process in order, and hard where it takes too long."""
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
-            try:
-                async with asyncio.timeout(STOP_DEADLINE_S):
-                    await self._process.wait()
-            except TimeoutError:
-                self.kill()
-        await self._process.wait()
-
-    def _log_tail(self) -> str:
-        try:
-            with self._log.open("rb") as log:
-                log.seek(max(0, log.seek(0, 2) - _LOG_TAIL_BYTES))
-                return log.read().decode(errors="replace").strip()
-        except OSError as error:
-            return f"(log unreadable: {error})"
+        await self.end_within(STOP_DEADLINE_S)
 
 
 def _prepared(directory: Path) -> Path:

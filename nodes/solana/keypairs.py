@@ -9,10 +9,11 @@ from solders.pubkey import Pubkey as SoldersPubkey
 from nodes.model.errors import InvalidInput
 from nodes.model.solana import Pubkey
 from nodes.rules.hashes import sha256
+from nodes.solana.base58 import ALPHABET
+from nodes.solana.base58 import decode as decode_base58
 
 SEED_BYTES = 32
 _KEYPAIR_BYTES = 64
-_BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _HEX = "0123456789abcdefABCDEF"
 _FILE_BYTES_MAX = 4096
 _FORMS = (
@@ -36,8 +37,8 @@ def read_keypair(text: str) -> Keypair:
     path = Path(text).expanduser()
     if _is_file(path):
         return keypair_from_file(path)
-    if 32 <= len(text) <= 88 and set(_BASE58).issuperset(text):
-        return keypair_from_bytes(_from_base58(text), source="the keypair given as base58")
+    if 32 <= len(text) <= 88 and set(ALPHABET).issuperset(text):
+        return keypair_from_bytes(decode_base58(text), source="the keypair given as base58")
     if "/" in text or text.endswith(".json"):
         raise InvalidInput(f"there is no keypair file {path}; give {_FORMS}")
     # Not shown: what is almost a key is almost a secret.
@@ -104,11 +105,3 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):  # too long for a name, or with a zero byte: then it is none
         return False
-
-
-def _from_base58(text: str) -> bytes:
-    number = 0
-    for digit in text:
-        number = number * 58 + _BASE58.index(digit)
-    zeros = len(text) - len(text.lstrip("1"))
-    return bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8, "big")

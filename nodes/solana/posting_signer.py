@@ -4,14 +4,11 @@ from nodes.model.solana import Pubkey
 from nodes.rules.posting import Layout, memo_bytes
 from nodes.rules.posting_values import Outgoing, Todo
 from nodes.solana.payers import Payer
-from nodes.solana.program import LOADED_BYTES_LIMIT, Inbox, posting_call, posting_cu_limit
+from nodes.solana.program import LOADED_BYTES_LIMIT, Inbox, memo_cu_limit, posting_call, posting_cu_limit
 from nodes.solana.transactions import Budget, build, fee_lamports
 
 MEMO_LOADED_BYTES_LIMIT = 256 * 1024
 """SPL Memo is some 75 kB."""
-_MEMO_CU = 20_000
-_MEMO_CU_PER_BYTE = 400
-"""SPL Memo as mainnet has had it takes 350 for a byte, see docs/inbox.md."""
 _NONCES = 256
 
 
@@ -74,5 +71,5 @@ class PostingSigner:
 
     def _cu_limit(self, rollups: int, data_bytes: int) -> int:
         if self._inbox.is_memo:
-            return _MEMO_CU + _MEMO_CU_PER_BYTE * memo_bytes(data_bytes, rollups=rollups)
+            return memo_cu_limit(memo_bytes(data_bytes, rollups=rollups))
         return posting_cu_limit(data_bytes, rollups=rollups)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import aiohttp
 import orjson
 
+from nodes.json_rpc.faults import peer_error
 from nodes.model.errors import InvalidInput, RpcError, Unavailable
 from nodes.model.limits import RPC_DEADLINE_S
 
@@ -174,7 +175,7 @@ class HttpSolanaRpc:
         status, data = await self._exchange(self._serialize(method, params), method)
         answer = self._parse(status, data, method)
         if not isinstance(answer, dict):
-            raise Unavailable(f"{self.name} answered {method} with what is not JSON-RPC: {data[:200]!r}")
+            raise Unavailable(f"{self.name} answered {method} with what is not JSON-RPC: {_shown(data)}")
         return _result(method, answer)
 
     async def _post_batch(
@@ -186,12 +187,12 @@ class HttpSolanaRpc:
             raise _BatchRefused(f"HTTP {status}")
         answers = self._parse(status, data, what)
         if isinstance(answers, dict) and isinstance(answers.get("error"), dict):
-            error = _rpc_error(what, answers["error"])
+            error = peer_error(what, answers["error"])
             if error.code in {_INVALID_REQUEST, _METHOD_NOT_FOUND}:
                 raise _BatchRefused(str(error))
             raise Unavailable(f"{self.name} refused {what}: {error}")
         if not isinstance(answers, list):
-            raise Unavailable(f"{self.name} answered {what} with what is not a batch: {data[:200]!r}")
+            raise Unavailable(f"{self.name} answered {what} with what is not a batch: {_shown(data)}")
         by_id = {answer["id"]: answer for answer in answers if isinstance(answer, dict) and _has_number(answer)}
         found = []
         for number, (method, _) in enumerate(requests, start=first_id):
@@ -232,7 +233,7 @@ class HttpSolanaRpc:
             answer = None
         if isinstance(answer, list) or (isinstance(answer, dict) and ("result" in answer or "error" in answer)):
             return answer
-        raise Unavailable(f"{self.name} answered {what} with HTTP {status} and what is not JSON-RPC: {data[:200]!r}")
+        raise Unavailable(f"{self.name} answered {what} with HTTP {status} and what is not JSON-RPC: {_shown(data)}")
 
     # Slots
 
@@ -296,7 +297,7 @@ class HttpSolanaRpc:
         except orjson.JSONDecodeError:
             told = None
         if not isinstance(told, dict):
-            raise Unavailable(f"{self.name} said on its WebSocket what is not JSON-RPC: {data[:200]!r}")
+            raise Unavailable(f"{self.name} said on its WebSocket what is not JSON-RPC: {_shown(data)}")
         return told
 
     def _slot_of(self, told: dict[str, Any]) -> int:
@@ -323,6 +324,12 @@ def _ws_urls_of(url: str) -> list[str]:
     return urls
 
 
+def _shown(data: str | bytes) -> str:
+    """The beginning of what somebody said, for a message."""
+    text = data.decode(errors="replace") if isinstance(data, bytes) else data
+    return repr(text[:200]) if text else "nothing"
+
+
 def _has_number(answer: dict[str, Any]) -> bool:
     return isinstance(answer.get("id"), int)
 
@@ -331,19 +338,7 @@ def _result(method: str, answer: dict[str, Any], *, raising: bool = False) -> An
     error = answer.get("error")
     if error is None:
         return answer.get("result")
-    found = _rpc_error(method, error)
+    found = peer_error(method, error)
     if raising:
         raise found
     return found
-
-
-def _rpc_error(method: str, error: Any) -> RpcError:
-    if not isinstance(error, dict):
-        return RpcError(method=method, code=0, message=str(error))
-    code = error.get("code", 0)
-    return RpcError(
-        method=method,
-        code=code if isinstance(code, int) else 0,
-        message=str(error.get("message", "")),
-        data=error.get("data"),
-    )

@@ -23,7 +23,7 @@ def surfpool_command(*, slot_ms: int) -> list[str]:
     """The command of a Surfpool on free ports, its program by absolute path.
 
     The process prints one line of JSON on stdout once it listens: `rpc_url`, `ws_url`, `payer` (base58), `payer_secret`
-    (64 numbers) and `pid`. Start it with `nodes.child_process.tied_command`; SIGTERM ends it in order.
+    (64 numbers) and `pid`. Start it with `nodes.child_process.start_tied`; SIGTERM ends it in order.
     Raises MissingTool where node or the package is missing.
     """
     if not 1 <= slot_ms <= _MAX_SLOT_MS:

@@ -59,13 +59,19 @@ class AttesterServicer(pb_grpc.AttesterServicer):
         items = [_item_from_proto(item) for item in request.items]
         _check_items(len(items))
         newest = _Newest()
+        attestation, failure = None, None
         async with asyncio.TaskGroup() as group:
             group.create_task(newest.write_to(context))
             try:
                 attestation = await self._view.attest(items, newest.put)
+            except Exception as error:  # noqa: BLE001 - raised behind the group, which would cancel the writer
+                failure = error
             finally:
                 # Not cancelled: a write that is cut short would leave the stream in a state that nobody defines.
                 newest.end()
+        if attestation is None:
+            assert failure is not None, "there is one or the other"
+            raise failure
         await context.write(
             pb.AttestResponse(
                 attestation=pb.Attestation(statements=attestation.statements, signature=attestation.signature)
@@ -128,7 +134,7 @@ def _item_to_proto(item: ProvingItem) -> pb.AttestItem:
     return pb.AttestItem(
         program_input=item.program_input,
         settled_range=encode_range(item.settled_range),
-        range_signature=item.range_signature,
+        range_signatures=[signature or b"" for signature in item.range_signatures],
         signed_verdict=item.signed_verdict,
     )
 
@@ -138,12 +144,13 @@ def _item_from_proto(message: pb.AttestItem) -> ProvingItem:
         settled_range = decode_range(message.settled_range)
     except ValueError as error:
         raise InvalidInput(f"settled_range: {error}") from None
-    if len(message.range_signature) not in {0, SIGNATURE_BYTES}:
-        raise InvalidInput(f"range_signature has {len(message.range_signature)} bytes; it must have 65, or none")
+    for signature in message.range_signatures:
+        if len(signature) not in {0, SIGNATURE_BYTES}:
+            raise InvalidInput(f"a range signature has {len(signature)} bytes; it must have 65, or none")
     return ProvingItem(
         program_input=message.program_input,
         settled_range=settled_range,
-        range_signature=message.range_signature,
+        range_signatures=tuple([signature or None for signature in message.range_signatures]),
         signed_verdict=message.signed_verdict,
     )
 

@@ -31,7 +31,7 @@ LOOPBACK = "127.0.0.1"
 MAX_CONNECTIONS = 4_096
 """Relayed by one process at a time; further ones are broken off at once."""
 BACKLOG = 256
-STOP_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 30.0
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread of Python code may keep the relay's thread waiting; Python's default is ten times as long."""
 BITS_PER_MBIT = 1_000_000

@@ -54,13 +54,12 @@ class SequencerServicer(pb_grpc.SequencerServicer):
         self, requests: AsyncIterator[pb.SubmitRequest], context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> None:
         """Answer each request in order. Later ones are handed on while earlier ones wait to be durable."""
-        answers: asyncio.Queue[asyncio.Task[pb.SubmitResponse] | None] = asyncio.Queue(STREAM_IN_FLIGHT)
+        answers: asyncio.Queue[asyncio.Task[pb.SubmitResponse | Exception] | None] = asyncio.Queue(STREAM_IN_FLIGHT)
         async with asyncio.TaskGroup() as group:
             group.create_task(_write_in_order(answers, context))
             async for request in requests:
-                well = well_formed(request, source=context.peer())
                 # Tasks start in the order of their making, and so hand on in it.
-                await answers.put(group.create_task(self._submit_or_wait(well)))
+                await answers.put(group.create_task(self._answer(request, context.peer())))
             await answers.put(None)
 
     async def _submit(self, request: pb.SubmitRequest) -> pb.SubmitResponse:
@@ -68,11 +67,13 @@ class SequencerServicer(pb_grpc.SequencerServicer):
         check_request(submissions)
         return tickets_to_proto(await self._port.submit(submissions))
 
-    async def _submit_or_wait(self, request: pb.SubmitRequest) -> pb.SubmitResponse:
+    async def _answer(self, request: pb.SubmitRequest, peer: str) -> pb.SubmitResponse | Exception:
         try:
-            return await self._submit(request)
+            return await self._submit(well_formed(request, source=peer))
         except Overloaded as full:
             return pb.SubmitResponse(retry_after_ms=max(1, full.retry_after_ms))
+        except Exception as error:  # noqa: BLE001 - the writer raises it in its turn; raised here it would cut a write short
+            return error
 
     async def Follow(  # noqa: N802
         self, request: pb.FollowRequest, context: "grpc.aio.ServicerContext[Any, Any]"
@@ -94,10 +95,14 @@ class SequencerServicer(pb_grpc.SequencerServicer):
 
 
 async def _write_in_order(
-    answers: "asyncio.Queue[asyncio.Task[pb.SubmitResponse] | None]", context: "grpc.aio.ServicerContext[Any, Any]"
+    answers: "asyncio.Queue[asyncio.Task[pb.SubmitResponse | Exception] | None]",
+    context: "grpc.aio.ServicerContext[Any, Any]",
 ) -> None:
-    while (answer := await answers.get()) is not None:
-        await context.write(await answer)
+    while (task := await answers.get()) is not None:
+        answer = await task
+        if isinstance(answer, Exception):
+            raise answer
+        await context.write(answer)
 
 
 class SequencerClient(Client):

@@ -139,14 +139,18 @@ def test_a_baseline_of_the_same_kind_is_no_regression_and_a_far_better_one_is(qu
     (better / "results.json").write_text(json.dumps(document), encoding="utf-8")
     text = "replicas = 2\n" + SHORT
     done = bench(scenario(tmp_path, text), tmp_path / "run", "--baseline", str(better))
-    assert done.returncode == 1
-    assert "egression" in done.stdout
+    if results(tmp_path / "run")["valid"] and document["valid"]:
+        assert done.returncode == 1
+        assert "egression" in done.stdout
+    else:
+        check_sound(done, tmp_path / "run")
+        assert "No verdict: run" in " ".join(done.stdout.split()), "nothing is concluded from a late generator"
 
 
 def test_ctrl_c_ends_the_load_and_still_writes_the_report(tmp_path: Path) -> None:
     out = tmp_path / "run"
     file = scenario(tmp_path, "[load]\nrate_per_s = 50\nduration_s = 600\n")
-    done = interrupt_when(file, out, seconds=2)
+    done = interrupt_when(file, out, reached=lambda progress: progress["accepted"] > 50)
     assert done.returncode == 130, done.stdout + done.stderr
     record, found = run_json(out), results(out)
     assert record["interrupted"]
@@ -183,7 +187,7 @@ def test_a_full_mempool_delays_bundles_and_loses_none(tmp_path: Path) -> None:
     # Only the clock cuts, so that no disk is fast enough to make room: 400 come within a second, 100 go every 1.5 s.
     text = "[backend]\nblock_interval_ms = 1_500\nmempool_bundles_max = 100\n"
     load = ('[load]\nkind = "burst"\nrate_per_s = 20\nduration_s = 5\nwarmup_s = 0\ncooldown_s = 0\n'
-            "burst_rate_per_s = 400\nburst_from_s = 1\nburst_for_s = 1\ndrain_timeout_s = 60\n")  # fmt: skip
+            "burst_rate_per_s = 400\nburst_from_s = 1\nburst_for_s = 1\n")  # fmt: skip
     done = bench(scenario(tmp_path, text + load), out)
     found, record = results(out), run_json(out)
     assert record["generator"]["overloads"] > 0, "the mempool was meant to be too small"
@@ -226,7 +230,7 @@ blocks = 2
     check_sound(done, out)
     record, found = run_json(out), results(out)
     assert [fault["kind"] for fault in record["faults"]] == ["kill", "pause", "rewind", "withhold"]
-    assert all(fault["healed_ns"] > fault["injected_ns"] for fault in record["faults"])
+    assert all(fault["injected_ns"] < (fault["healed_ns"] or 0) for fault in record["faults"]), record["faults"]
     assert found["bundles"]["lost"] == found["bundles"]["unbundled"] == 0
     assert record["recovery"]
 
@@ -244,23 +248,32 @@ def test_a_sweep_climbs_while_the_bound_holds_and_uses_nonces_without_gaps(tmp_p
     out = tmp_path / "run"
     text = "[load]\nrate_per_s = 20\nsweep_step_s = 1.5\nsweep_factor = 10\np99_bound_ms = 60000\n"
     file = scenario(tmp_path, text + "warmup_s = 0\ncooldown_s = 0\n")
-    done = interrupt_when(file, out, seconds=5, arguments=["--set", "load.kind=sweep"])
+    # The second step may be over before it is seen.
+    sweep = ["--set", "load.kind=sweep"]
+    done = interrupt_when(file, out, reached=lambda progress: progress["rate_per_s"] >= 200, arguments=sweep)
     found = results(out)
     assert [phase["rate_per_s"] for phase in run_json(out)["phases"]][:2] == [20, 200]
     assert found["bundles"]["skipped"] == found["bundles"]["dropped"] == found["bundles"]["lost"] == 0, done.stderr
 
 
-def test_vary_runs_each_value_and_compares(tmp_path: Path) -> None:
+def test_vary_runs_each_value_and_leaves_a_comparison_that_report_makes_again(tmp_path: Path) -> None:
     text = "[load]\nrate_per_s = 30\nduration_s = 2\nwarmup_s = 0\ncooldown_s = 0\n"
-    done = bench(scenario(tmp_path, text), tmp_path / "runs", "--vary", "block_interval_ms=50,200")
-    for value in (50, 200):
+    # So far apart that no pause of the machine outweighs it: half an interval is waited on average.
+    done = bench(scenario(tmp_path, text), tmp_path / "runs", "--vary", "block_interval_ms=50,3000")
+    for value in (50, 3000):
         check_sound(done, tmp_path / "runs" / f"block_interval_ms={value}")
     p50 = [
         results(tmp_path / "runs" / f"block_interval_ms={value}")["latency_ms"]["sequenced"]["p50"]
-        for value in (50, 200)
+        for value in (50, 3000)
     ]
     assert p50[0] < p50[1]
     assert "block_interval_ms" in done.stdout
+    comparison = tmp_path / "runs" / "comparison.json"
+    first = comparison.read_text(encoding="utf-8")
+    assert json.loads(first)["labels"] == ["50", "3000"]
+    comparison.unlink()
+    lockstep("report", tmp_path / "runs")
+    assert json.loads(comparison.read_text(encoding="utf-8")) == json.loads(first)
 
 
 @pytest.mark.slow
@@ -287,13 +300,14 @@ target = "rollup-2"
     assert found["bundles"]["lost"] == found["bundles"]["unbundled"] == 0
     assert found["bundles"]["accepted"] == found["bundles"]["due"]
     assert record["generator"]["reconnects"] > 0
-    assert all(fault["healed_ns"] for fault in record["faults"])
+    assert all(fault["healed_ns"] for fault in record["faults"]), record["faults"]
 
 
 def test_a_second_ctrl_c_ends_everything_at_once(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    file = scenario(tmp_path, "[load]\nrate_per_s = 50\nduration_s = 600\ndrain_timeout_s = 60\n")
-    done = interrupt_when(file, out, seconds=1, again=True)
+    # What was sent waits for the next cut, so that the run is not over before the second Ctrl-C comes.
+    text = "[backend]\nblock_interval_ms = 12_000\n[load]\nrate_per_s = 50\nduration_s = 600\n"
+    done = interrupt_when(scenario(tmp_path, text), out, reached=lambda progress: progress["accepted"] > 0, again=True)
     assert done.returncode == 130, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert not (out / "results.json").exists()

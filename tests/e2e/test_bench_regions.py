@@ -4,15 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bench import bench, check_sound, results, run_json, scenario
+from tests.support.bench import bench, check_sound, results, rows, run_json, scenario
 
 pytestmark = pytest.mark.e2e
 
+NS_PER_MS = 1_000_000
 LOAD = "[load]\nrate_per_s = 40\nduration_s = 3\nwarmup_s = 0.5\ncooldown_s = 0.5\n"
 REGIONS = '[regions]\ndefault = "home"\nclients = "west"\nrollup-1 = "east"\nrollup-2 = "east"\nrollup-3 = "east"\n'
 NETWORK = "[network.round_trip_ms]\nhome = { west = 120, east = 160 }\nwest = { east = 240 }\n"
-TOLERANCE_MS = 45.0
-"""For a machine that runs other tests beside."""
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +27,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def test_latency_rises_by_the_one_way_delays(runs: tuple[Path, Path]) -> None:
-    near, far = (results(run)["latency_ms"] for run in runs)
+    near, far = (rows(run, "bundles") for run in runs)
     # To the sequencer 60 ms, and from there to the rollups 80 ms.
     for stage, added_ms in (("accepted", 120), ("sequenced", 60), ("executed", 140)):
-        rise_ms = far[stage]["p50"] - near[stage]["p50"]
-        assert added_ms - TOLERANCE_MS / 2 <= rise_ms <= added_ms + TOLERANCE_MS, stage
+        # The fastest bundle tells what cannot be avoided, whatever the machine is busy with.
+        here_ms, there_ms = (
+            min(row[f"{stage}_ns"] - row["sent_ns"] for row in bundles) / NS_PER_MS for bundles in (near, far)
+        )
+        assert there_ms >= added_ms, stage
+        assert there_ms - here_ms < 2 * added_ms, f"{stage}: no way is delayed twice"
+        assert results(runs[1])["latency_ms"][stage]["p50"] >= added_ms, stage
 
 
 def test_theory_expects_what_the_links_add(runs: tuple[Path, Path]) -> None:
@@ -44,13 +48,14 @@ def test_every_link_is_listed_as_configured_and_as_applied(runs: tuple[Path, Pat
     near, far = runs
     assert "links" not in results(near)
     links = results(far)["links"]
-    rows = {(row["from"], row["to"]): row for row in links["links"]}
-    assert rows["clients", "sequencer"]["configured_ms"] == 60
-    assert rows["sequencer", "clients"]["configured_ms"] == 60
+    by_ends = {(row["from"], row["to"]): row for row in links["links"]}
+    assert by_ends["clients", "sequencer"]["configured_ms"] == 60
+    assert by_ends["sequencer", "clients"]["configured_ms"] == 60
     for number in (1, 2, 3):
-        row = rows["sequencer", f"rollup-{number}"]
+        row = by_ends["sequencer", f"rollup-{number}"]
         assert row["configured_ms"] == 80
-        assert 80 <= row["applied_ms"]["mean"] <= 80 + TOLERANCE_MS
+        # What the relay itself added is told apart; jitter, and chunks that wait for those before them, are the rest.
+        assert 80 <= row["applied_ms"]["mean"] - row["late_ms"]["mean"] <= 100
         assert row["chunks"] > 0
     assert {pair["source"] for pair in links["pairs"]} == {"the scenario"}
     assert {"wide_area", "links"} <= run_json(far).keys()

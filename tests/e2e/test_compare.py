@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 TWO_SECONDS = (
     "[backend]\nblock_interval_ms = 50\n[load]\nrate_per_s = 40\nduration_s = 2\nwarmup_s = 0.2\ncooldown_s = 0.2\n"
 )
-SEVERAL_RUNS_S = 480
+SEVERAL_RUNS_S = 900
 RUNS = ("lazy-1/repeat-1", "lazy-2/repeat-1", "lazy-2/repeat-2", "lazy-1/repeat-2")
 
 
@@ -61,11 +61,14 @@ def test_the_comparison_says_what_it_can(twice: tuple[Path, subprocess.Completed
     assert document["differing_settings"] == {}
     assert [row["directory"] for row in document["runs"]] == list(RUNS)
     assert document["verdict"] in " ".join(done.stderr.split())
-    if document["repeats"] == 2:
+    if document["verdict"].startswith("No verdict"):
+        # On a busy machine a generator may be late in both repeats: then nothing is concluded.
+        assert not all(results(out / run)["valid"] for run in RUNS)
+    elif document["repeats"] == 2:
         assert "ratios with intervals need 5" in document["verdict"]
         assert re.match(r"No difference shown between|lazy-2 and lazy-1 are the same twice", document["verdict"])
     else:
-        assert document["notes"] or document["verdict"].startswith("No verdict")
+        assert document["notes"]
     assert [rung["stage"] for rung in document["backends"]["ladder"]][:4] == [
         "accepted",
         "sequenced",
@@ -111,15 +114,3 @@ def test_ctrl_c_compares_what_is_finished(tmp_path: Path) -> None:
     assert [row["state"] for row in document["runs"]] == ["finished", "finished", "interrupted"]
     assert "15 of 18 runs were not started" in document["notes"]
     assert not document["runs"][2]["used"]
-
-
-def test_vary_leaves_a_comparison_that_report_makes_again(tmp_path: Path) -> None:
-    file = scenario(tmp_path, TWO_SECONDS)
-    out = tmp_path / "out"
-    arguments = ("--no-calibrate", "--progress", "none", "--out", out)
-    lockstep("bench", file, "--vary", "block_interval_ms=50,200", *arguments, timeout_s=SEVERAL_RUNS_S)
-    first = comparison(out)
-    assert first["labels"] == ["50", "200"]
-    (out / "comparison.json").unlink()
-    lockstep("report", out)
-    assert comparison(out) == first

@@ -11,6 +11,7 @@ from coordinator.faults import FaultRecord, Injector, PlannedFault, plan_faults
 from coordinator.launch import LAUNCHERS, RunningTestnet, load_endpoints
 from coordinator.spec import ResolvedTestnet, load_testnet, parse_scenario, resolve
 from coordinator.spec.scenario import FaultTable
+from coordinator.stages import live
 from coordinator.stages.live import LiveView
 from nodes.ethereum.client import L1Client
 from nodes.model.errors import InvalidInput, UnknownName
@@ -22,10 +23,10 @@ from nodes.wire.rollup import RollupClient
 from nodes.wire.sequencer import SequencerClient
 from nodes.wire.trace_records import read_records, whole_records
 from tests.support.hosts import transfer_bundle, until_executed
+from tests.support.patience import PATIENCE_S
 from tests.support.ray_guard import one_ray_at_a_time
 
 pytestmark = pytest.mark.e2e
-DEADLINE_S = 60
 LOAD_PAUSE_S = 0.2
 SCENARIO = """
 [scenario]
@@ -35,10 +36,10 @@ rollups = 2
 atomicity = "{atomicity}"
 launcher = "{launcher}"
 [backend]
-block_interval_ms = 50
+block_interval_ms = {block_interval_ms}
 [agglayer]
 settle = true
-report_timeout_ms = 1000
+report_timeout_ms = {report_timeout_ms}
 certificate_interval_s = 0.2
 [l1]
 slot_time_ms = 200
@@ -48,7 +49,11 @@ lanes = 4
 
 
 def layered_testnet(launcher: str, atomicity: str = "agglayer") -> ResolvedTestnet:
-    text = SCENARIO.format(launcher=launcher, atomicity=atomicity)
+    # Where nobody is silent, nobody shall be taken for it on a machine that stands still for seconds.
+    interval_ms, timeout_ms = (200, 3_000) if launcher == "ray" else (50, 60_000)
+    text = SCENARIO.format(
+        launcher=launcher, atomicity=atomicity, block_interval_ms=interval_ms, report_timeout_ms=timeout_ms
+    )
     return resolve(parse_scenario(text, source="layered.toml"))
 
 
@@ -62,7 +67,7 @@ async def send(running: RunningTestnet, *, nonce: int) -> bytes:
 
 async def until_final(running: RunningTestnet, node: str, *, blocks: int) -> None:
     """Until so many blocks and all that is executed are final: atomic-safe, settled, and final on L1."""
-    async with asyncio.timeout(DEADLINE_S), RollupClient(running.endpoint(node).grpc_address) as client:
+    async with asyncio.timeout(PATIENCE_S), RollupClient(running.endpoint(node).grpc_address) as client:
         async for heads in client.follow_heads():
             if heads.finalized == heads.latest and heads.latest.number >= blocks:
                 return
@@ -70,7 +75,10 @@ async def until_final(running: RunningTestnet, node: str, *, blocks: int) -> Non
 
 
 @pytest.mark.parametrize("atomicity", ["inclusion", "bond", "agglayer"])
-async def test_bundles_become_final_and_a_stopped_testnet_goes_on(tmp_path: Path, atomicity: str) -> None:
+async def test_bundles_become_final_and_a_stopped_testnet_goes_on(
+    tmp_path: Path, atomicity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "ANSWER_DEADLINE_S", PATIENCE_S)
     launcher = LAUNCHERS["inprocess"]
     async with launcher.start(layered_testnet("inprocess", atomicity), tmp_path) as running:
         assert not running.attesters_separate, "one process: a threshold means nothing, and that must be said"
@@ -159,8 +167,8 @@ async def test_on_ray_every_fault_heals_and_nothing_is_settled_twice(tmp_path: P
             [
                 FaultTable(at_s=0, kind="kill", target="attester-1"),
                 FaultTable(at_s=1, kind="reorg_l1"),
-                FaultTable(at_s=2, kind="silence_reports", target="rollup-2", options={"for_s": 2}),
-                FaultTable(at_s=2, kind="attest_wrong", target="attester-2", options={"for_s": 1}),
+                FaultTable(at_s=2, kind="silence_reports", target="rollup-2", options={"for_s": 8}),
+                FaultTable(at_s=2, kind="attest_wrong", target="attester-2", options={"for_s": 6}),
                 FaultTable(at_s=5, kind="crash", options={"place": "settlement.after_send"}),
                 FaultTable(at_s=9, kind="prover_down", options={"for_s": 1}),
             ],

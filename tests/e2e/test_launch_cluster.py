@@ -20,11 +20,11 @@ from nodes.model.errors import Unavailable
 from nodes.wire.control import ControlClient
 from nodes.wire.sequencer import SequencerClient
 from tests.support.hosts import small_testnet, transfer_bundle, until_executed
+from tests.support.patience import PATIENCE_S
 from tests.support.ray_guard import one_ray_at_a_time
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 HEAD, WORKER = "127.0.0.2", "127.0.0.3"
-DEADLINE_S = 60
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def ray_node(folder: Path, address: str, *arguments: str) -> Iterator[None]:
             [ray, "start", *arguments, *common, "--block"], stdout=output, stderr=output, stdin=subprocess.DEVNULL
         )
     try:
-        deadline_s = time.monotonic() + DEADLINE_S
+        deadline_s = time.monotonic() + PATIENCE_S
         while b"Ray runtime started" not in log.read_bytes():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline_s, log.read_text()
@@ -73,8 +73,8 @@ def ray_node(folder: Path, address: str, *arguments: str) -> Iterator[None]:
     finally:
         family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         process.terminate()
-        process.wait(DEADLINE_S)
-        _, alive = psutil.wait_procs(family, timeout=10)
+        process.wait(PATIENCE_S)
+        _, alive = psutil.wait_procs(family, timeout=PATIENCE_S)
         for left in alive:
             left.kill()
 
@@ -114,7 +114,7 @@ async def test_a_testnet_spreads_over_the_machines_of_a_cluster(cluster: str, tm
         await running.kill("rollup-1")
         await running.wait_recovered("rollup-1")
         async with ControlClient(running.host_of("rollup-1").control_address) as control:
-            again = await control.wait_ready(timeout_s=DEADLINE_S)
+            again = await control.wait_ready(timeout_s=PATIENCE_S)
         assert again.pid != running.host_of("rollup-1").pid
         assert again.host == placed[again.name]
         await send(running, nonce=1)

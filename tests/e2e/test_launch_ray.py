@@ -21,11 +21,11 @@ from nodes.wire.control import ControlClient
 from nodes.wire.rollup import RollupClient
 from nodes.wire.sequencer import SequencerClient
 from tests.support.hosts import small_testnet, transfer_bundle, until_executed
+from tests.support.patience import PATIENCE_S
 from tests.support.ray_guard import one_ray_at_a_time
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 LAUNCHER = LAUNCHERS["ray"]
-DEADLINE_S = 60
 UP = """
 import sys
 from pathlib import Path
@@ -56,7 +56,7 @@ async def send(running: RunningTestnet, *, nonce: int) -> None:
 
 async def pid_of(running: RunningTestnet, node: str) -> int:
     async with ControlClient(running.host_of(node).control_address) as control:
-        return (await control.wait_ready(timeout_s=DEADLINE_S)).pid
+        return (await control.wait_ready(timeout_s=PATIENCE_S)).pid
 
 
 def listening_addresses() -> set[str]:
@@ -118,10 +118,10 @@ def test_nothing_outlives_the_command(tmp_path: Path, number: signal.Signals) ->
     with process:
         assert {"gcs_server", "raylet", "anvil"} <= names
         os.kill(process.pid, number)
-        status = process.wait(DEADLINE_S)
+        status = process.wait(PATIENCE_S)
         assert process.stdout is not None
         assert process.stdout.read() == b"", "with --json there is one object and nothing else"
-    _, alive = psutil.wait_procs(family, timeout=20)
+    _, alive = psutil.wait_procs(family, timeout=PATIENCE_S)
     assert not [member for member in alive if member.status() != psutil.STATUS_ZOMBIE]
     assert status == (-signal.SIGKILL if number == signal.SIGKILL else 0)
     assert (tmp_path / "endpoints.json").exists() == (number == signal.SIGKILL)

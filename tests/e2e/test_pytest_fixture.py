@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "test_my_application.py"
 GUIDE = ROOT / "docs" / "testing-your-application.md"
-TIMEOUT_S = 180
+TIMEOUT_S = 400
 
 
 @pytest.mark.e2e

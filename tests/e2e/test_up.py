@@ -16,12 +16,13 @@ import pytest
 from rich.console import Console
 
 from coordinator.spec import PlacedContract, parse_scenario, resolve, save_testnet
+from coordinator.stages import live
 from coordinator.stages.up import contract_addresses, new_directory, run_status, run_up
 from nodes.host.parts import TRACE_FILE
 from nodes.model.errors import InvalidInput
 from nodes.model.ids import Address
+from tests.support.patience import PATIENCE_S
 
-DEADLINE_S = 60
 SCENARIO = """
 [scenario]
 name = "mine"
@@ -35,6 +36,7 @@ UP = """
 import sys
 from pathlib import Path
 from coordinator.spec import parse_scenario
+from coordinator.stages import live
 from coordinator.stages.up import run_up
 directory, as_json, scenario = Path(sys.argv[1]), sys.argv[2] == "json", sys.argv[3]
 if scenario:
@@ -52,9 +54,9 @@ def ended(process: "subprocess.Popen[bytes]") -> str:
     """What was printed after Ctrl-C, and nothing of it left running."""
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=DEADLINE_S)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
-    _, alive = psutil.wait_procs(family, timeout=5)
+    _, alive = psutil.wait_procs(family, timeout=PATIENCE_S)
     assert not alive
     return output.decode()
 
@@ -62,7 +64,7 @@ def ended(process: "subprocess.Popen[bytes]") -> str:
 def ask(url: str, method: str, *parameters: object) -> Any:
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
         return json.loads(answer.read())["result"]
 
 
@@ -73,7 +75,8 @@ def status_of(directory: Path) -> dict[str, dict[str, Any]]:
     return {node["name"]: node for node in json.loads(console.file.getvalue())["nodes"]}
 
 
-def test_json_names_everything_that_a_program_needs(tmp_path: Path) -> None:
+def test_json_names_everything_that_a_program_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "ANSWER_DEADLINE_S", PATIENCE_S)
     with up(tmp_path, "json", SCENARIO) as process:
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline())

@@ -8,6 +8,7 @@ import pytest
 
 from coordinator.testing import running_testnet
 from nodes.model.json_form import to_json
+from tests.support.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,7 +24,7 @@ def test_a_bundle_built_with_viem_executes(tmp_path: Path) -> None:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             check=False,
         )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -23,7 +23,7 @@ ITEM = ProvingItem(
         outcome_root=filled(2),
         verdict_root=filled(3),
     ),
-    range_signature=filled(4, 65),
+    range_signatures=(filled(4, 65), None),
     signed_verdict=b"signed verdict",
 )
 ATTESTATION = attester.Attestation(statements=(filled(5, 308), filled(6, 308)), signature=filled(7, 65))

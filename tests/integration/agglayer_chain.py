@@ -17,10 +17,9 @@ from nodes.model.bundle import Trailer
 from nodes.model.ids import Address, BundleHash, hex_of
 from nodes.rules.exit_tree import ExitTree, global_exit_root, leaf_hash, rollup_exit_root, rollup_exit_siblings
 from nodes.rules.payload import encode_trailer
-from tests.integration.anvil_chain import Chain
+from tests.integration.anvil_chain import LIFETIME_S, Chain
 
 LOCK_METADATA = token_metadata(name="Lockstep Token", symbol="LOCK", decimals=18)
-LIFETIME_S = 120
 GAS = 16_777_216
 REVERTS = packaged_reverts()
 

@@ -61,7 +61,7 @@ def agglayer_params(rollups: int) -> AgglayerParams:
 
 
 @contextmanager
-def running_l1(anvil: Path, *, rollups: int = 4) -> Iterator[AgglayerChain]:
+def running_l1(anvil: Path, *, rollups: int = 4, chain_id: int = L1_CHAIN) -> Iterator[AgglayerChain]:
     funded = {ALICE: 10**20, BOB: 10**18, AGGREGATOR: 0, address_of_key(BUILDER): 10**20}
     accounts = {address: Account(balance_wei=wei) for address, wei in funded.items()} | l1_agglayer_accounts(
         agglayer_params(rollups),
@@ -70,12 +70,18 @@ def running_l1(anvil: Path, *, rollups: int = 4) -> Iterator[AgglayerChain]:
         withdrawal_delay_blocks=DELAY,
         token=TokenGenesis(balances={ALICE: 1_000 * TOKENS}),
     )
-    with running(anvil, accounts, chain_id=L1_CHAIN) as chain:
+    with running(anvil, accounts, chain_id=chain_id) as chain:
         yield chain
 
 
-def attest(statements: Sequence[bytes], keys: Sequence[PrivateKey] = tuple(ATTESTERS[:2])) -> bytes:
-    digest = settlement_digest(statements)
+def attest(
+    statements: Sequence[bytes],
+    keys: Sequence[PrivateKey] = tuple(ATTESTERS[:2]),
+    *,
+    l1_chain_id: int = L1_CHAIN,
+    manager: Address = MANAGER,
+) -> bytes:
+    digest = settlement_digest(statements, l1_chain_id=l1_chain_id, manager=manager)
     return attested_proof({address_of_key(key): sign_digest(digest, key) for key in keys})
 
 

@@ -33,6 +33,8 @@ AT = Address(b"\x20" * 20)
 TOKENS = 10**18
 RESERVE = 1_000_000 * TOKENS
 TRAILER = bytes(range(38))
+LIFETIME_S = 900
+"""Of an engine, which the tests of a module may share. It ends with them; this only guards against hanging."""
 CHAIN = ChainParameters(
     chain_id=7001, timestamp_s=1_700_000_000, gas_limit=500_000_000, coinbase=Address(bytes(19) + b"\xfe")
 )
@@ -112,7 +114,7 @@ class Chain:
 
 @contextmanager
 def started(anvil: Path, alloc: dict[Address, Account]) -> Iterator[Chain]:
-    with ScratchEngine.started(anvil, genesis_document(CHAIN, alloc), lifetime_s=60) as engine:
+    with ScratchEngine.started(anvil, genesis_document(CHAIN, alloc), lifetime_s=LIFETIME_S) as engine:
         yield Chain(engine)
 
 

@@ -19,12 +19,13 @@ from nodes.evm.agglayer_contracts import (
     PessimisticStateVerified,
     RangeSettled,
     bridge_asset_call,
+    mint_contingent_call,
     update_global_exit_root_call,
 )
 from nodes.evm.agglayer_l1_calls import Settlement, settle_call, verify_pessimistic_call
 from nodes.evm.anvil import find_anvil
 from nodes.evm.contracts import approve_call, encode_call
-from nodes.model.agglayer import ETH, LeafType, NetworkId, global_index_of
+from nodes.model.agglayer import ETH, LeafType, NetworkId, TokenInfo, global_index_of
 from nodes.model.ids import Address, Height, hex_of
 from nodes.rules.certificate import aggchain_hash, settlement_digest
 from nodes.rules.exit_tree import (
@@ -36,11 +37,12 @@ from nodes.rules.exit_tree import (
     leaf_hash,
     rollup_exit_root,
 )
-from nodes.rules.signing import address_of_key, sign_digest
-from tests.integration.agglayer_chain import LOCK_METADATA, AgglayerChain, Exits, Sent, token_of
+from nodes.rules.signing import address_of_key, recover_digest
+from tests.integration.agglayer_chain import LOCK_METADATA, AgglayerChain, Exits, Sent, token_of, trailer
 from tests.integration.agglayer_l1 import (
     AGGREGATOR,
     ATTESTERS,
+    L1_CHAIN,
     OPEN_AFTER,
     STRANGER,
     ZERO,
@@ -154,6 +156,23 @@ def test_a_withdrawal_is_paid_from_escrow_once(chain: AgglayerChain) -> None:
     assert overdrawn.reason == f"ERC20InsufficientBalance(sender={hex_of(BRIDGE)}, balance=70, needed=71)"
 
 
+@pytest.mark.parametrize(("token", "metadata"), [(token_of(0, L1_TOKEN), LOCK_METADATA), (ETH, b"")])
+def test_nobody_mints_from_escrow(chain: AgglayerChain, token: TokenInfo, metadata: bytes) -> None:
+    """L1 derives nothing from sequenced data: whoever sends a transaction writes what trailer he likes."""
+    chain.transact(ALICE, L1_TOKEN, approve_call(spender=BRIDGE, amount=100))
+    for deposited, value in ((L1_TOKEN, 0), (ETH[1], 100)):
+        call = bridge_asset_call(dest_network=2, dest_address=BOB, amount=100, token=deposited)
+        assert chain.transact(ALICE, BRIDGE, call, value=value).succeeded
+    for source in (0, 2, ROLLUPS + 1):
+        for born in (token, token_of(2, BOB)):
+            mint = mint_contingent_call(
+                source_network=NetworkId(source), token=born, dest_address=CAROL, amount=100, metadata=metadata
+            )
+            assert chain.transact(CAROL, BRIDGE, mint + trailer(1)).reason == "ContingentMintNotOnMainnet()"
+            assert chain.transact(CAROL, BRIDGE, mint).reason == "ContingentMintNotOnMainnet()"
+    assert (chain.balances(L1_TOKEN, BRIDGE, CAROL), chain.wei(BRIDGE), chain.wei(CAROL)) == ([100, 0], 100, 0)
+
+
 class _ZeroTree(ExitTree):
     """L1's exit root before any update: zero, not that of an empty tree."""
 
@@ -242,7 +261,7 @@ def test_attestations_are_checked(chain: AgglayerChain) -> None:
     )
     wrong = attest([ledger.statement(replace(item, new_pessimistic_root=ZERO))])
     assert reason(wrong).startswith(("UnknownAttester(", "AttestersNotAscending("))
-    high_s = _with_high_s(sign_digest(settlement_digest([statement]), ATTESTERS[1]))
+    high_s = _with_high_s(attest([statement], ATTESTERS[1:2]))
     assert reason(attest([statement], ATTESTERS[:1]) + high_s) == "InvalidSignature(index=1)"
     assert reason(attest([statement], ATTESTERS[:1]) + bytes(65)) == "InvalidSignature(index=1)"
     # Nothing of all that was kept.
@@ -255,6 +274,25 @@ def _with_high_s(signature: bytes) -> bytes:
     order = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
     s = order - int.from_bytes(signature[32:64], "big")
     return signature[:32] + s.to_bytes(32, "big") + bytes((55 - signature[64],))
+
+
+def test_an_attestation_of_another_deployment_is_refused(anvil: Path, chain: AgglayerChain) -> None:
+    """The same attesters, the same genesis but for the chain id: both L1s build the same statement."""
+    ledger = Ledger()
+    item = ledger.next(1)
+    statement = ledger.statement(item)
+    here = settlement_digest([statement], l1_chain_id=L1_CHAIN, manager=MANAGER)
+    deployments = [(L1_CHAIN + 1, MANAGER), (L1_CHAIN, VERIFIER)]
+    for l1_chain_id, manager in deployments:
+        foreign = attest([statement], l1_chain_id=l1_chain_id, manager=manager)
+        nobody = recover_digest(here, foreign[:65])
+        assert nobody is not None
+        assert settle(chain, [item], foreign).reason == f"UnknownAttester(signer={hex_of(nobody)})"
+    assert chain.read(MANAGER, "lastHeight(uint32)", 1) == [0]
+    with running_l1(anvil, rollups=ROLLUPS, chain_id=L1_CHAIN + 1) as other:
+        assert settle(other, [item], attest([statement])).reason.startswith("UnknownAttester(")
+        assert settle(other, [item], attest([statement], l1_chain_id=L1_CHAIN + 1)).succeeded
+    assert settle(chain, [item], attest([statement])).succeeded
 
 
 def test_what_was_attested_cannot_be_changed_by_who_sends_it(chain: AgglayerChain) -> None:

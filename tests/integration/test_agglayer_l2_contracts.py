@@ -14,6 +14,7 @@ from nodes.evm.agglayer_contracts import (
     GLOBAL_EXIT_ROOT,
     L1_TOKEN,
     BridgeEvent,
+    ClaimDetails,
     ClaimEvent,
     ContingentMint,
     ContingentSettled,
@@ -32,7 +33,7 @@ from nodes.evm.agglayer_genesis import (
 from nodes.evm.anvil import find_anvil
 from nodes.evm.contracts import approve_call, encode_call
 from nodes.evm.genesis import TOKEN_A, UNLIMITED
-from nodes.model.agglayer import ETH, BridgeExit, LeafType, NetworkId, TokenInfo, global_index_of
+from nodes.model.agglayer import ETH, BridgeExit, GlobalIndex, LeafType, NetworkId, TokenInfo, global_index_of
 from nodes.model.ids import Address, BundleHash, hex_of
 from nodes.rules.exit_tree import ExitFrontier, leaf_hash
 from nodes.rules.hashes import keccak256
@@ -258,13 +259,20 @@ def settled(chain: AgglayerChain, events: dict[int, list[BridgeEvent]]) -> Exits
     return exits
 
 
+def details(index: GlobalIndex, event: BridgeEvent) -> ClaimDetails:
+    return ClaimDetails(global_index=index, leaf_type=event.leaf_type, metadata_hash=keccak256(event.metadata))
+
+
 def test_a_deposit_is_claimed_once(chain: AgglayerChain) -> None:
     events = [arrival(100 + index, leaf_index=index) for index in range(3)]
     exits = settled(chain, {0: events})
     call = exits.claim(events[1], source=0)
     sent = chain.transact(BOB, BRIDGE, call)
     index = global_index_of(NetworkId(0), 1)
-    assert sent.events == [ClaimEvent(global_index=index, token=L1_LOCK, dest_address=CAROL, amount=101)]
+    assert sent.events == [
+        ClaimEvent(global_index=index, token=L1_LOCK, dest_address=CAROL, amount=101),
+        details(index, events[1]),
+    ]
     assert chain.balances(LOCK, CAROL) == [101]
     assert chain.read(BRIDGE, "isClaimed(uint32,uint32)", 1, 0) == [1]
     assert chain.read(BRIDGE, "isClaimed(uint32,uint32)", 2, 0) == [0]
@@ -310,6 +318,7 @@ def test_the_claim_of_a_contingent_exit_pays_nothing(chain: AgglayerChain) -> No
     leaf = leaf_hash(same[0].bridge_exit())
     assert first.events == [
         ClaimEvent(global_index=index, token=L1_LOCK, dest_address=CAROL, amount=3),
+        details(index, same[0]),
         ContingentSettled(global_index=index, leaf=leaf),
     ]
     assert chain.balances(LOCK, CAROL) == [3]

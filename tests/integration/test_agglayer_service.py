@@ -49,6 +49,7 @@ from tests.support.agglayer_process import service_node
 from tests.support.agglayer_world import transfer
 from tests.support.certificates import CHAIN_ID, Chain, params
 from tests.support.l1 import FEES, RunningL1, account, free_port, key_of, l1_config, running_l1
+from tests.support.patience import PATIENCE_S
 
 HOST = "127.0.0.1"
 PARAMS = params(2, has_verdicts=False, attesters=ATTESTERS[:3], threshold=2)
@@ -127,7 +128,7 @@ async def deposit(client: L1Client, dest: NetworkId, nonce: int) -> BridgeExit:
 
 async def claimed(service: CertificateService, bridge_exit: BridgeExit, index: GlobalIndex) -> ImportedBridgeExit:
     """The exit with its proof, once L1 covers it."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             async for _ in service.follow_network(RED):
                 proofs = await service.claim_proofs([index])
@@ -136,7 +137,7 @@ async def claimed(service: CertificateService, bridge_exit: BridgeExit, index: G
 
 
 async def until_settled(service: CertificateService, network: NetworkId, height: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         async for progress in service.follow_network(network):
             assert progress.latest is None or not progress.latest.error, progress.latest.error
             if progress.settled is not None and progress.settled.height >= height:
@@ -209,7 +210,7 @@ async def test_the_oracle_asks_the_rollups_for_its_nonces(tmp_path: Path) -> Non
             service_node(replace(config, rollup_rpc_urls={"rollup-1": urls["rollup-1"]}), tmp_path / "service")
         async with running(service_node(replace(config, rollup_rpc_urls=urls), tmp_path / "service")):
             await deposit(l1.client, RED, 0)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 for was_asked in asked.values():
                     await was_asked.wait()
 
@@ -236,7 +237,7 @@ async def test_a_service_killed_at_every_step_settles_each_certificate_once(tmp_
                     red.advance(certificates[-1])
                     await submit_all(client, certificates, child)
                     if place:
-                        async with asyncio.timeout(20):
+                        async with asyncio.timeout(PATIENCE_S):
                             assert await child.wait() == -signal.SIGKILL, place
                     else:
                         await until_settled(client, RED, at)
@@ -254,7 +255,7 @@ async def submit_all(
     client: CertificateClient, certificates: Sequence[Certificate], child: asyncio.subprocess.Process
 ) -> None:
     """Until the service has all of them, or is dead."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while child.returncode is None:
             try:
                 for certificate in certificates:

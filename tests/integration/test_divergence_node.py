@@ -10,22 +10,22 @@ from pathlib import Path
 import pytest
 
 from nodes.divergence import forms
-from nodes.divergence.client import DivergenceClient
+from nodes.divergence.client import DivergenceClient, Watch
 from nodes.model.config import DivergenceConfig
 from nodes.model.errors import InvalidInput
 from nodes.model.faults import Diverge, KillEngine, Rewind
 from nodes.model.ids import ChainId, Height, chain_id_of
 from nodes.rollup.divergence_link import DivergenceLink
+from nodes.rollup.session import Halted
 from nodes.telemetry.clock import Clock
 from nodes.telemetry.events import DivergenceChecked, DivergenceFound, ReaderStalled
 from nodes.telemetry.tracer import Tracer
 from tests.support.crafting import ADDRESSES
+from tests.support.patience import PATIENCE_S
 from tests.support.rollup_fakes import Bench
 from tests.support.rollup_testnet import HERE, TESTNET, RealTestnet, genesis, pair, real_testnet
 
 PARAMS = next(params for params in TESTNET.rollups if chain_id_of(params.rollup_id) == ChainId(HERE))
-CHECKED_WITHIN_S = 60
-"""The process imports EELS first, and the machine may be busy."""
 
 
 @asynccontextmanager
@@ -59,7 +59,7 @@ def watched_by(
 
 async def checked(bench: Bench, until: Callable[[DivergenceChecked], bool]) -> DivergenceChecked:
     """Wait until the last totals are so."""
-    async with asyncio.timeout(CHECKED_WITHIN_S):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             totals = bench.events(DivergenceChecked)
             if totals and until(totals[-1]):
@@ -74,6 +74,33 @@ async def submitted(testnet: RealTestnet, bench: Bench, nonces: range, *, keys: 
         await testnet.submit(*[pair(nonce, key=key) for key in range(keys)])
         await testnet.next_block()
     await bench.height(await testnet.head())
+
+
+async def test_the_process_says_that_it_is_there_before_any_block(tmp_path: Path) -> None:
+    reports: asyncio.Queue[forms.Report] = asyncio.Queue()
+    opening = forms.Opening(
+        rollup="here-1", mode=forms.ALL, chain_id=ChainId(HERE), coinbase=PARAMS.coinbase,
+        gas_limit=PARAMS.block_gas_limit, genesis=genesis(PARAMS), genesis_hash=bytes(32),
+        engine_directory=str(tmp_path),
+    )  # fmt: skip
+
+    async def began() -> None:
+        pass
+
+    async with client_at(tmp_path) as client:
+        client.watch(
+            "here-1",
+            Watch(
+                opening=lambda: opening,
+                began=began,
+                reported=reports.put_nowait,
+                lost=lambda reason: None,
+                given_up=lambda: None,
+            ),
+        )
+        async with asyncio.timeout(PATIENCE_S):
+            report = await reports.get()
+    assert (report.rollup, report.counts.waiting, report.counts.checked) == ("here-1", 0, 0)
 
 
 async def test_everything_is_checked_and_an_altered_state_raises_an_alarm(tmp_path: Path) -> None:
@@ -105,7 +132,14 @@ async def test_everything_is_checked_and_an_altered_state_raises_an_alarm(tmp_pa
             await checked(bench, lambda last: last.checked == last.total >= 20 and last.differing == 1)
 
 
-async def test_with_halt_the_node_goes_no_further_and_says_why(tmp_path: Path) -> None:
+async def test_with_halt_the_node_goes_no_further_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    has_halted = asyncio.Event()
+
+    def halted(reason: str) -> Halted:
+        has_halted.set()
+        return Halted(reason)
+
+    monkeypatch.setattr("nodes.rollup.divergence_link.Halted", halted)
     async with real_testnet(tmp_path) as testnet, client_at(tmp_path) as client:
         bench = testnet.rollup(watched=watched_by(client, tmp_path, policy="halt"), rewind_window=32)
         async with bench.running() as node:
@@ -114,9 +148,11 @@ async def test_with_halt_the_node_goes_no_further_and_says_why(tmp_path: Path) -
             await submitted(testnet, bench, range(2, 3))
             stalled: ReaderStalled = await bench.traced(ReaderStalled)
             assert stalled.source == "divergence check"
+            # What was under way at that moment is finished, and nothing begun after it.
+            async with asyncio.timeout(PATIENCE_S):
+                await has_halted.wait()
+            height = (await node.status()).heads.height
             for nonce in range(3, 6):
-                # What was under way at that moment is finished, and nothing begun after it.
-                height = (await node.status()).heads.height
                 await testnet.submit(pair(nonce))
                 await testnet.next_block()
             status = await node.status()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,12 +17,13 @@ from nodes.evm.engine import AnvilEngine
 from nodes.model.errors import EngineFailure
 from tests.support import engine_chain as chain
 from tests.support.engine_chain import engine_at, signed
+from tests.support.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW_S = chain.GENESIS_TIME_S
 
 
-@pytest.mark.parametrize("method", ["evm_mine", "anvil_reorg", "trace_block"])
+@pytest.mark.parametrize("method", ["evm_mine", "anvil_reorg", "trace_filter"])
 async def test_a_kill_inside_a_block_is_a_failure_and_a_checkpoint_repairs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
@@ -35,8 +37,8 @@ async def test_a_kill_inside_a_block_is_a_failure_and_a_checkpoint_repairs_it(
         await engine.build_block(lists[1], timestamp_s=NOW_S)
         send = engine._build.send
 
-        def send_and_kill(name: str, params: bytes) -> asyncio.Future[Any]:
-            future = send(name, params)
+        def send_and_kill(name: str, params: bytes, **options: Any) -> asyncio.Future[Any]:
+            future = send(name, params, **options)
             if name == method:
                 engine.kill()
             return future
@@ -55,18 +57,44 @@ async def test_a_kill_inside_a_block_is_a_failure_and_a_checkpoint_repairs_it(
         assert [await engine.build_block(pairs, timestamp_s=NOW_S) for pairs in lists[1:]] == wanted
 
 
-async def test_a_cancelled_build_can_be_taken_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["anvil_setBlockTimestampInterval", "evm_mine", "anvil_reorg", "trace_filter"])
+async def test_a_cancelled_build_can_be_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Wherever it is cancelled, although the engine goes on with the request that is under way."""
     lists = [[signed(key, nonce) for key in range(10)] for nonce in range(2)]
     async with engine_at(tmp_path / "a") as engine:
-        wanted = [await engine.build_block(pairs, timestamp_s=NOW_S) for pairs in lists]
+        wanted = [await engine.build_block(pairs, timestamp_s=NOW_S + 1) for pairs in lists]
     async with engine_at(tmp_path / "b") as engine:
-        await engine.build_block(lists[0], timestamp_s=NOW_S)
-        building = asyncio.ensure_future(engine.build_block(lists[1], timestamp_s=NOW_S))
-        await asyncio.wait([building], timeout=0.001)
-        building.cancel()
+        send = engine._build.send
+        building: asyncio.Future[Any] | None = None
+
+        def send_and_cancel(name: str, params: bytes, **options: Any) -> asyncio.Future[Any]:
+            future = send(name, params, **options)
+            if name == method and building is not None:
+                building.cancel()
+            return future
+
+        await engine.build_block(lists[0], timestamp_s=NOW_S + 1)
+        monkeypatch.setattr(engine._build, "send", send_and_cancel)
+        building = asyncio.ensure_future(engine.build_block(lists[1], timestamp_s=NOW_S + 1))
         await asyncio.gather(building, return_exceptions=True)
+        assert building.cancelled()
+        building = None
         await engine.rewind(1)
-        assert await engine.build_block(lists[1], timestamp_s=NOW_S) == wanted[1]
+        assert await engine.build_block(lists[1], timestamp_s=NOW_S + 1) == wanted[1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the memory of another process")
+async def test_an_engine_that_wants_too_much_memory_ends_alone(tmp_path: Path) -> None:
+    async with engine_at(tmp_path) as engine:
+        bound, _ = resource.prlimit(engine.pid, resource.RLIMIT_DATA)
+        assert bound == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        resource.prlimit(engine.pid, resource.RLIMIT_DATA, (150_000_000, 150_000_000))
+        poison = signed(0, 0, to=b"", value=0, calldata=chain.POISON, gas_limit=1_000_000)  # 200 MB
+        with pytest.raises(EngineFailure, match="closed its socket"):
+            await engine.build_block([poison], timestamp_s=NOW_S)
+        assert "memory allocation of" in await engine.wait_ended()
 
 
 async def test_a_start_that_fails_says_why_in_anvils_words(tmp_path: Path) -> None:
@@ -152,8 +180,8 @@ def test_the_engine_dies_with_its_parent(tmp_path: Path, loop: str) -> None:
         engine = psutil.Process(int(parent.stdout.readline()))
         assert engine.name() == "anvil"
         parent.send_signal(signal.SIGKILL)
-        parent.wait(10)
-    gone, alive = psutil.wait_procs([engine], timeout=10)
+        parent.wait(PATIENCE_S)
+    gone, alive = psutil.wait_procs([engine], timeout=PATIENCE_S)
     assert not alive
     assert gone
 

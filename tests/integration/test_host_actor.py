@@ -14,8 +14,7 @@ from nodes.host import GRPC, RPC
 from nodes.model.faults import KillEngine
 from nodes.wire.control import ControlClient
 from tests.support.hosts import LOOPBACK, config_of, small_testnet
-
-DEADLINE_S = 20
+from tests.support.patience import PATIENCE_S
 
 
 class Exited(BaseException):
@@ -38,7 +37,7 @@ async def test_a_host_that_never_was_usable_reports_why_and_stays(tmp_path: Path
     broken = replace(config, rollups=(replace(config.rollups[0], genesis="not json"),))
     actor = HostActor()
     waiting = asyncio.ensure_future(actor.wait_ready())
-    reason = await asyncio.wait_for(actor.run(broken), DEADLINE_S)
+    reason = await asyncio.wait_for(actor.run(broken), PATIENCE_S)
     assert reason.startswith("host: anvil")
     assert await waiting is None
     assert "anvil" in (tmp_path / "host" / LOG_FILE).read_text()
@@ -57,12 +56,12 @@ async def test_a_host_that_breaks_later_ends_its_process(tmp_path: Path, monkeyp
     actor = HostActor()
     config = replace(config_of(small_testnet(), tmp_path), engine_path=str(engine))
     running = asyncio.ensure_future(actor.run(config))
-    ready = await asyncio.wait_for(actor.wait_ready(), DEADLINE_S)
+    ready = await asyncio.wait_for(actor.wait_ready(), PATIENCE_S)
     assert ready is not None
     engine.unlink()
     async with ControlClient(ready.control_address) as control:
         await control.inject("rollup-1", KillEngine())
-    done, _ = await asyncio.wait([running], timeout=DEADLINE_S)
+    done, _ = await asyncio.wait([running], timeout=PATIENCE_S)
     assert isinstance(done.pop().exception(), Exited)
     assert statuses == [1]
     assert "host broke: anvil" in (tmp_path / "host" / LOG_FILE).read_text()

@@ -19,6 +19,7 @@ from nodes.wire.sequencer import SequencerClient
 from nodes.wire.trace import TraceClient
 from nodes.wire.trace_records import read_records
 from tests.support.hosts import address_of, config_of, running_host, small_testnet, transfer_bundle, until_executed
+from tests.support.patience import PATIENCE_S
 
 
 async def test_a_bundle_goes_through_all_nodes_of_a_host(tmp_path: Path) -> None:
@@ -51,7 +52,7 @@ async def test_users_reach_each_rollup_by_its_url(tmp_path: Path) -> None:
 async def test_control_answers_readiness_clocks_faults_and_stop(tmp_path: Path) -> None:
     config = config_of(small_testnet(), tmp_path)
     async with running_host(config) as (_, ready), ControlClient(ready.control_address) as control:
-        assert await control.wait_ready(timeout_s=5) == ready
+        assert await control.wait_ready(timeout_s=PATIENCE_S) == ready
         clock = await control.read_clock()
         assert clock.boot_id == boot_id()
         with pytest.raises(UnknownName, match=r"rollup-9.*did you mean"):
@@ -66,7 +67,7 @@ async def test_a_lost_engine_is_replaced(tmp_path: Path) -> None:
     async with running_host(config_of(testnet, tmp_path)) as (host, ready):
         engine = psutil.Process(ready.nodes[1].engine_pid)
         await host.inject("rollup-1", KillEngine())
-        await asyncio.to_thread(psutil.wait_procs, [engine], timeout=5)
+        await asyncio.to_thread(psutil.wait_procs, [engine], timeout=PATIENCE_S)
         assert not engine.is_running()
         submission, identity = transfer_bundle(testnet)
         async with SequencerClient(address_of(ready, "sequencer")) as sequencer:
@@ -82,7 +83,7 @@ async def test_every_node_leaves_a_trace(tmp_path: Path) -> None:
             await sequencer.submit([transfer_bundle(testnet)[0]])
         for endpoint in ready.nodes:
             data = b""
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 async for chunk in traces.collect(endpoint.name, follow=True):
                     data += chunk.records
                     events = [stamped.event for stamped in read_records(data)]
@@ -133,7 +134,7 @@ async def test_nodes_find_each_other_whoever_starts_first(tmp_path: Path) -> Non
 async def failure_of(host: Host) -> TestbedError:
     waiting = asyncio.ensure_future(host.wait_ready())
     with pytest.raises(TestbedError) as caught:
-        await asyncio.wait_for(host.run(), 20)
+        await asyncio.wait_for(host.run(), PATIENCE_S)
     with pytest.raises(type(caught.value)):
         await waiting
     return caught.value
@@ -173,6 +174,6 @@ async def test_a_port_in_use_is_named_with_the_node(tmp_path: Path) -> None:
 async def test_a_host_can_be_stopped_before_it_is_ready(tmp_path: Path) -> None:
     host = Host(config_of(small_testnet(), tmp_path))
     host.stop()
-    await asyncio.wait_for(host.run(), 20)
+    await asyncio.wait_for(host.run(), PATIENCE_S)
     with pytest.raises(Unavailable, match="has ended"):
         await host.wait_ready()

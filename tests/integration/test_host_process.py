@@ -19,8 +19,7 @@ from nodes.wire.control import ControlClient
 from nodes.wire.rollup import RollupClient
 from nodes.wire.sequencer import SequencerClient
 from tests.support.hosts import address_of, config_of, small_testnet, transfer_bundle, until_executed
-
-DEADLINE_S = 30
+from tests.support.patience import PATIENCE_S
 
 
 async def spawned(*arguments: str) -> asyncio.subprocess.Process:
@@ -41,7 +40,7 @@ async def host_process(config: HostConfig, folder: Path) -> AsyncIterator[tuple[
     process = await spawned(str(path))
     assert process.stdout is not None
     try:
-        line = await asyncio.wait_for(process.stdout.readline(), DEADLINE_S)
+        line = await asyncio.wait_for(process.stdout.readline(), PATIENCE_S)
         yield process, from_json(HostReady, json.loads(line), where="the ready line")
     finally:
         if process.returncode is None:
@@ -51,7 +50,7 @@ async def host_process(config: HostConfig, folder: Path) -> AsyncIterator[tuple[
 
 async def gone(pids: list[int]) -> bool:
     processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
-    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, timeout=5)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, timeout=PATIENCE_S)
     return not alive
 
 
@@ -60,7 +59,7 @@ async def test_sigterm_ends_everything_in_order(tmp_path: Path) -> None:
         engines = [node.engine_pid for node in ready.nodes if node.kind == "rollup"]
         assert all(psutil.pid_exists(pid) for pid in engines)
         process.send_signal(signal.SIGTERM)
-        _, errors = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+        _, errors = await asyncio.wait_for(process.communicate(), PATIENCE_S)
         assert (process.returncode, errors.decode()) == (0, "")
         assert await gone(engines)
 
@@ -104,7 +103,7 @@ async def test_a_process_dies_at_the_place_it_was_told_and_loses_nothing_it_ackn
             async with SequencerClient(address_of(ready, "sequencer")) as sequencer:
                 await sequencer.submit([submission])
                 acknowledged = True
-        assert await asyncio.wait_for(process.wait(), DEADLINE_S) == -signal.SIGKILL
+        assert await asyncio.wait_for(process.wait(), PATIENCE_S) == -signal.SIGKILL
         assert await gone([node.engine_pid for node in ready.nodes if node.engine_pid])
     async with host_process(config, tmp_path) as (_, again):
         if not acknowledged:
@@ -125,7 +124,7 @@ async def test_errors_end_with_a_message_and_a_status(tmp_path: Path) -> None:
         if text is not None:
             (tmp_path / name).write_text(text)
         process = await spawned(str(tmp_path / name))
-        _, errors = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+        _, errors = await asyncio.wait_for(process.communicate(), PATIENCE_S)
         assert process.returncode == 1, name
         assert part in errors.decode(), name
         assert "Traceback" not in errors.decode(), name
@@ -133,6 +132,6 @@ async def test_errors_end_with_a_message_and_a_status(tmp_path: Path) -> None:
 
 async def test_without_config_it_tells_its_usage() -> None:
     process = await spawned()
-    _, errors = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+    _, errors = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     assert process.returncode == 2
     assert errors.decode().startswith("usage:")

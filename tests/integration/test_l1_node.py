@@ -18,6 +18,7 @@ from nodes.model.errors import EngineFailure, InvalidInput, RpcError, Unavailabl
 from nodes.model.faults import KillEngine, PauseL1, ReorgL1
 from nodes.model.ids import Address, hex_of
 from tests.support.l1 import FEES, RunningL1, account, l1_config, running_l1
+from tests.support.patience import PATIENCE_S
 
 SOMEBODY = Address(b"\x51" * 20)
 
@@ -26,10 +27,15 @@ async def test_every_slot_has_one_block_and_whole_seconds_rise(tmp_path: Path) -
     async with running_l1(l1_config(slot_time_ms=30), tmp_path) as l1:
         began = time.monotonic()
         async with aclosing(l1.client.new_heads()) as heads:
-            blocks = [await anext(heads) for _ in range(6)]
+            blocks = [await anext(heads)]
+            while len(blocks) < 6:
+                block = await anext(heads)
+                if block.number > blocks[-1].number:  # others were announced while the first one was asked for
+                    blocks.append(block)
         took_s = time.monotonic() - began
     assert [block.number - blocks[0].number for block in blocks] == list(range(6))
-    assert took_s >= 4 * 0.03
+    # The first is there already, and so is the second soon; after one that was late the next may come at once.
+    assert took_s >= 3 * 0.03
     assert all(later.timestamp_s > earlier.timestamp_s for earlier, later in pairwise(blocks))
     assert all(later.parent_hash == earlier.hash for earlier, later in pairwise(blocks))
 
@@ -140,13 +146,15 @@ async def test_a_reorg_replaces_blocks(tmp_path: Path, *, keep_transactions: boo
 
 async def test_a_pause_leaves_slots_out(tmp_path: Path) -> None:
     async with running_l1(l1_config(slot_time_ms=20), tmp_path) as l1:
+        before = time.monotonic()
+        await l1.node.inject(PauseL1(slots=10))
+        async with l1.node._changing:  # a block that is being mined still comes
+            last = await l1.client.head()
         async with aclosing(l1.client.new_heads()) as heads:
-            await anext(heads)
-            await l1.node.inject(PauseL1(slots=10))
-            before = time.monotonic()
-            first, second = await anext(heads), await anext(heads)
-        assert second.number == first.number + 1
-        assert time.monotonic() - before >= 0.18
+            async for head in heads:
+                if head.number > last.number:
+                    break
+        assert time.monotonic() - before >= 9 * 0.02
 
 
 async def test_a_pool_takes_replacements_and_known_transactions(tmp_path: Path) -> None:
@@ -178,7 +186,7 @@ async def test_the_stream_of_heads_outlives_a_restart(tmp_path: Path) -> None:
         async with aclosing(outside.new_heads()) as heads:
             for expected in (0, 1):
                 async with running_l1(config, tmp_path) as l1:
-                    async with asyncio.timeout(5):
+                    async with asyncio.timeout(PATIENCE_S):
                         assert (await anext(heads)).number == expected
                         await l1.node.mine()
                         assert (await anext(heads)).number == expected + 1

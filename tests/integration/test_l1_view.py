@@ -43,6 +43,7 @@ from nodes.telemetry.clock import SystemClock
 from nodes.wire.bundles import bundle_from_bytes
 from tests.integration.anvil_chain import started
 from tests.support.l1 import RunningL1, anvil, l1_config, running_l1
+from tests.support.patience import PATIENCE_S
 from tests.support.settling import AGGREGATOR, ORACLE_KEY, USER, Rollups, exit_to, l1_accounts, params
 from tests.support.taking_sequencer import TakingSequencer
 
@@ -64,7 +65,7 @@ async def viewed(l1: RunningL1) -> AsyncIterator[L1View]:
 async def seen(l1: RunningL1, view: L1View) -> None:
     """Wait until the view has the head."""
     head = await l1.client.head()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         async for _ in view.changes():
             if view._top.hash == head.hash:
                 return
@@ -174,7 +175,7 @@ async def test_a_network_that_is_not_configured_is_noticed(tmp_path: Path) -> No
         await settle(l1, Rollups())
         view = L1View(l1.client, networks=NETWORKS[:1])
         with pytest.raises(ExceptionGroup) as broken:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 await view.run()
         assert broken.group_contains(InvalidBlock, match="are all networks of L1 configured")
         with pytest.raises(Unavailable):

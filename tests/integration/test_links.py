@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import io
+import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,11 +19,12 @@ from nodes.model.wide_area import RegionPair, WideArea
 from nodes.telemetry.clock import SystemClock
 from nodes.wire.channel import CHANNEL_OPTIONS, server
 from nodes.wire.links import Links
+from tests.support.patience import PATIENCE_S
 
 ROUND_TRIP_MS = 120.0
 ONE_WAY_S = ROUND_TRIP_MS / 2_000
 SLACK_S = 0.1
-"""For a machine that runs other tests beside; below one more round trip."""
+"""Below one more round trip. Of several attempts one keeps to it, on whatever machine: see `takes`."""
 
 
 def wide_area(**changes: Any) -> WideArea:
@@ -35,6 +37,16 @@ def wide_area(**changes: Any) -> WideArea:
         "bandwidth_mbit": 0.0,
     }
     return WideArea(**{**settings, **changes})
+
+
+async def takes(least_s: float, attempt: Callable[[], Awaitable[float]], *, slack_s: float = SLACK_S) -> None:
+    """An attempt gives its seconds. None takes less, and one of them hardly more: on a busy machine some are late, but
+    a link that delays twice makes every one late.
+    """
+    async with asyncio.timeout(PATIENCE_S):
+        while (took_s := await attempt()) > least_s + slack_s:
+            assert took_s >= least_s
+    assert took_s >= least_s
 
 
 @pytest.fixture
@@ -80,15 +92,14 @@ async def echo() -> AsyncIterator[tuple[Echo, str]]:
 async def test_a_unary_call_takes_the_round_trip_of_the_matrix(links: Links) -> None:
     async with echo() as (_, address), grpc.aio.insecure_channel(local(links, address), CHANNEL_OPTIONS) as channel:
         call = channel.unary_unary("/test.Echo/One", bytes, bytes)
-        began_s = time.monotonic()
-        await call(b"first", timeout=5)
-        first_s = time.monotonic() - began_s
-        took_s = []
-        for _ in range(5):
+
+        async def attempt() -> float:
             began_s = time.monotonic()
-            assert await call(b"hello", timeout=5) == b"hello"
-            took_s.append(time.monotonic() - began_s)
-    assert 2 * ONE_WAY_S <= min(took_s) <= 2 * ONE_WAY_S + SLACK_S
+            assert await call(b"hello", timeout=PATIENCE_S) == b"hello"
+            return time.monotonic() - began_s
+
+        first_s = await attempt()
+        await takes(2 * ONE_WAY_S, attempt)
     # SYN and its answer, the settings of HTTP/2, the call: three round trips.
     assert first_s >= 2 * 2 * ONE_WAY_S
 
@@ -101,16 +112,22 @@ async def test_a_stream_of_a_hundred_messages_pays_one_delay(links: Links) -> No
             call = stream()
             await call.write(b"open")
             assert await call.read() == b"open"
-            began_s = time.monotonic()
-            for number in range(100):
-                await call.write(b"%d" % number)
-            sent_s = time.monotonic() - began_s
-            answers = [await call.read() for _ in range(100)]
-            took_s = time.monotonic() - began_s
+
+            async def attempt() -> float:
+                seen = len(service.received_s)
+                began_s = time.monotonic()
+                for number in range(100):
+                    await call.write(b"%d" % number)
+                sent_s = time.monotonic() - began_s
+                answers = [await call.read() for _ in range(100)]
+                took_s = time.monotonic() - began_s
+                assert answers == [b"%d" % number for number in range(100)]
+                assert service.received_s[seen] - began_s >= ONE_WAY_S
+                assert took_s >= 2 * ONE_WAY_S
+                return max(2 * ONE_WAY_S, took_s - sent_s)
+
+            await takes(2 * ONE_WAY_S, attempt, slack_s=4 * SLACK_S)
             await call.done_writing()
-    assert answers == [b"%d" % number for number in range(100)]
-    assert 2 * ONE_WAY_S <= took_s <= 2 * ONE_WAY_S + sent_s + 4 * SLACK_S
-    assert service.received_s[1] - began_s >= ONE_WAY_S
 
 
 async def _answer(request: web.Request) -> web.StreamResponse:
@@ -139,29 +156,39 @@ async def http_server() -> AsyncIterator[str]:
 
 
 async def test_http_pays_for_its_connection_and_then_the_round_trip(links: Links) -> None:
-    async with http_server() as url, aiohttp.ClientSession() as session:
+    async with http_server() as url:
         there = local(links, f"{url}/key")
         assert there.endswith("/key")
-        took_s = []
-        for _ in range(3):
+
+        async def asked(session: aiohttp.ClientSession) -> float:
             began_s = time.monotonic()
             async with session.post(there, data=b"question") as answer:
                 assert await answer.read() == b"question"
-            took_s.append(time.monotonic() - began_s)
-    assert 4 * ONE_WAY_S <= took_s[0] <= 4 * ONE_WAY_S + SLACK_S
-    assert 2 * ONE_WAY_S <= min(took_s[1:]) <= 2 * ONE_WAY_S + SLACK_S
+            return time.monotonic() - began_s
+
+        async def connected_and_asked() -> float:
+            async with aiohttp.ClientSession() as session:
+                return await asked(session)
+
+        await takes(4 * ONE_WAY_S, connected_and_asked)
+        async with aiohttp.ClientSession() as session:
+            await asked(session)
+            await takes(2 * ONE_WAY_S, lambda: asked(session))
 
 
 async def test_a_websocket_is_delayed_message_by_message(links: Links) -> None:
     async with http_server() as url, aiohttp.ClientSession() as session:
         async with session.ws_connect(local(links, url.replace("http://", "ws://"))) as connection:
-            began_s = time.monotonic()
-            for number in range(100):
-                await connection.send_str(str(number))
-            answers = [(await connection.receive()).data for _ in range(100)]
-            took_s = time.monotonic() - began_s
-    assert answers == [str(number) for number in range(100)]
-    assert 2 * ONE_WAY_S <= took_s <= 2 * ONE_WAY_S + 3 * SLACK_S
+
+            async def attempt() -> float:
+                began_s = time.monotonic()
+                for number in range(100):
+                    await connection.send_str(str(number))
+                answers = [(await connection.receive()).data for _ in range(100)]
+                assert answers == [str(number) for number in range(100)]
+                return time.monotonic() - began_s
+
+            await takes(2 * ONE_WAY_S, attempt, slack_s=3 * SLACK_S)
 
 
 async def test_large_bodies_arrive_whole_and_are_held_back_where_the_buffer_is_full(links: Links) -> None:
@@ -174,36 +201,38 @@ async def test_large_bodies_arrive_whole_and_are_held_back_where_the_buffer_is_f
 
 
 async def test_bandwidth_limits_each_direction() -> None:
-    links = Links(wide_area(bandwidth_mbit=40.0), clock=SystemClock())
-    try:
-        async with http_server() as url, aiohttp.ClientSession() as session:
-            began_s = time.monotonic()
-            async with session.post(local(links, url), data=b"x" * 1_000_000) as answer:
-                assert len(await answer.read()) == 1_000_000
-            took_s = time.monotonic() - began_s
-    finally:
-        links.close()
+    async def attempt() -> float:
+        links = Links(wide_area(bandwidth_mbit=40.0), clock=SystemClock())
+        try:
+            async with http_server() as url, aiohttp.ClientSession() as session:
+                began_s = time.monotonic()
+                async with session.post(local(links, url), data=b"x" * 1_000_000) as answer:
+                    assert len(await answer.read()) == 1_000_000
+                return time.monotonic() - began_s
+        finally:
+            links.close()
+
     # 1 MB at 5 MB/s is 0.2 s, there and back; the answer cannot begin before all is there.
-    assert 0.36 + 4 * ONE_WAY_S <= took_s <= 0.36 + 4 * ONE_WAY_S + 6 * SLACK_S
+    await takes(0.36 + 4 * ONE_WAY_S, attempt, slack_s=6 * SLACK_S)
 
 
 async def test_a_peer_that_refuses_is_known_after_a_round_trip_and_can_come_back(links: Links) -> None:
-    async with http_server() as url:
-        there = local(links, url)
-        port = int(url.rpartition(":")[2])
-    async with aiohttp.ClientSession() as session:
-        began_s = time.monotonic()
-        with pytest.raises((aiohttp.ClientError, ConnectionError)):
-            await session.post(there, data=b"question")
-        assert time.monotonic() - began_s >= 2 * ONE_WAY_S
-        runner = web.AppRunner(web.Application(), access_log=None)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
-            async with session.get(there) as answer:
-                assert answer.status == 404
-        finally:
-            await runner.cleanup()
+    with socket.socket() as peer:
+        peer.bind(("127.0.0.1", 0))  # it does not listen yet, and nobody else can have its port
+        async with aiohttp.ClientSession() as session:
+            there = local(links, f"http://127.0.0.1:{peer.getsockname()[1]}")
+            began_s = time.monotonic()
+            with pytest.raises((aiohttp.ClientError, ConnectionError)):
+                await session.post(there, data=b"question")
+            assert time.monotonic() - began_s >= 2 * ONE_WAY_S
+            runner = web.AppRunner(web.Application(), access_log=None)
+            await runner.setup()
+            try:
+                await web.SockSite(runner, peer).start()
+                async with session.get(there) as answer:
+                    assert answer.status == 404
+            finally:
+                await runner.cleanup()
 
 
 async def test_the_end_of_a_connection_travels_as_long_as_its_data(links: Links) -> None:
@@ -215,13 +244,18 @@ async def test_the_end_of_a_connection_travels_as_long_as_its_data(links: Links)
     serving = await asyncio.start_server(speak_and_leave, "127.0.0.1", 0)
     async with serving:
         host, _, port = local(links, f"127.0.0.1:{serving.sockets[0].getsockname()[1]}").partition(":")
-        began_s = time.monotonic()
-        reader, writer = await asyncio.open_connection(host, int(port))
-        assert await reader.read() == b"last words"
+
+        async def attempt() -> float:
+            began_s = time.monotonic()
+            reader, writer = await asyncio.open_connection(host, int(port))
+            assert await reader.read() == b"last words"
+            took_s = time.monotonic() - began_s
+            writer.close()
+            await writer.wait_closed()
+            return took_s
+
         # A server speaks first when the handshake's last part has reached it.
-        assert 4 * ONE_WAY_S <= time.monotonic() - began_s <= 4 * ONE_WAY_S + SLACK_S
-        writer.close()
-        await writer.wait_closed()
+        await takes(4 * ONE_WAY_S, attempt)
 
 
 async def test_a_client_that_breaks_off_leaves_nothing_behind(links: Links) -> None:
@@ -242,7 +276,7 @@ async def test_a_client_that_breaks_off_leaves_nothing_behind(links: Links) -> N
             writer.write(b"a question")
             await writer.drain()
         writer.transport.abort()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await left.wait()
     links.samples("clients")  # raises where the relay broke
 
@@ -250,8 +284,10 @@ async def test_a_client_that_breaks_off_leaves_nothing_behind(links: Links) -> N
 async def test_what_was_applied_is_measured(links: Links) -> None:
     async with echo() as (_, address), grpc.aio.insecure_channel(local(links, address), CHANNEL_OPTIONS) as channel:
         for _ in range(10):
-            await channel.unary_unary("/test.Echo/One", bytes, bytes)(b"hello", timeout=5)
-    there, back = links.samples("clients")
+            await channel.unary_unary("/test.Echo/One", bytes, bytes)(b"hello", timeout=PATIENCE_S)
+    while (samples := links.samples("clients")) != links.samples("clients"):
+        pass  # a chunk came while its figures were read
+    there, back = samples
     assert (there.peer, there.region, there.peer_region, there.is_back, back.is_back) == (
         "server", "west", "east", False, True,
     )  # fmt: skip
@@ -270,10 +306,12 @@ async def test_a_lost_segment_delays_and_nothing_is_lost() -> None:
     try:
         async with http_server() as url, aiohttp.ClientSession() as session:
             body = bytes(range(256)) * 800
-            async with session.post(local(links, url), data=body) as answer:
-                assert await answer.read() == body
-        there, back = links.samples("clients")
-        assert there.lost + back.lost > 0
+            there, back = links.samples("clients") or (None, None)
+            # How many chunks there are, and so how many can be struck, is up to the machine.
+            while not there or not back or there.lost + back.lost == 0:
+                async with session.post(local(links, url), data=body) as answer:
+                    assert await answer.read() == body
+                there, back = links.samples("clients")
         assert max(there.delay_max_ns, back.delay_max_ns) >= 3 * 60_000_000
     finally:
         links.close()
@@ -290,7 +328,7 @@ async def test_a_relay_that_broke_says_so(links: Links, monkeypatch: pytest.Monk
         await reader.read()  # ends with the thread
         writer.close()
     assert links._thread is not None
-    await asyncio.to_thread(links._thread._thread.join, 5)
+    await asyncio.to_thread(links._thread._thread.join, PATIENCE_S)
     with pytest.raises(Unavailable, match="a bug"):
         links.samples("clients")
     with pytest.raises(Unavailable, match="a bug"):

@@ -26,18 +26,27 @@ from nodes.model.verdict import (
 )
 from nodes.rules.evaluation import signer_of_report
 from nodes.rules.verdict import decode_notice, decode_report, decode_verdict, notice_of_payload, verdict_hash
-from nodes.telemetry.clock import SystemClock
+from nodes.telemetry.clock import ManualClock, SystemClock
 from nodes.telemetry.events import EvidenceFound, NoticeLogged, VerdictIssued
 from nodes.telemetry.tracer import MemoryTracer
 from nodes.wire.mailbox import MAX_REPORTS_PER_CALL, MailboxClient
 from nodes.wire.sequencer import SequencerClient
 from nodes.wire.streams import closing
 from tests.support.crafting import CHAIN_ID, make_testnet
-from tests.support.resolver_rollups import NOWHERE, Rollup, bad_bundle, make_resolver, serving_resolver, submission
+from tests.support.resolver_rollups import (
+    NOWHERE,
+    Rollup,
+    bad_bundle,
+    make_resolver,
+    serving_resolver,
+    submission,
+    until_evicted,
+)
 from tests.support.sequencers import WAIT_S, blocks_until, make_node, sequenced_height, serving
 from tests.support.verdict_model import make_params, reporter_key, rollup_of, sign_report
 
 PARAMS = make_params(2)
+REPORT_TIMEOUT_MS = 200
 
 
 @asynccontextmanager
@@ -149,12 +158,15 @@ async def test_a_silent_rollup_is_evicted_through_the_log_and_rejoins(tmp_path: 
     tracer = MemoryTracer(SystemClock())
     a, b = make_rollups()
     b.is_silent = True
+    clock = ManualClock()
     async with sequencing(tmp_path) as sequencer:
-        resolver = make_resolver(tmp_path / "resolver", sequencer, report_timeout_ms=200, tracer=tracer)
+        resolver = make_resolver(
+            tmp_path / "resolver", sequencer, report_timeout_ms=REPORT_TIMEOUT_MS, clock=clock, tracer=tracer
+        )
         async with serving_resolver(resolver) as mailbox, following((a, b), sequencer, mailbox):
             height = await height_of(sequencer, 2, b"nobody reports this")
+            await until_evicted(resolver, clock, 2, report_timeout_ms=REPORT_TIMEOUT_MS)
             await a.wait_height(height)
-            assert list(resolver.state.evicted) == [2]
             b.is_silent = False
             count = 0
             while resolver.state.evicted:

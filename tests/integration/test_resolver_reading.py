@@ -1,7 +1,7 @@
 """What the resolver makes of its sequencers: soft and firm heights, roll-backs, false blocks, long absences."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from nodes.ports import SequencerStatus, Ticket
 from nodes.rules import sequenced_block as blocks
 from nodes.rules.verdict import decode_verdict, verdict_hash
 from nodes.telemetry.clock import SystemClock
-from nodes.telemetry.events import Event, ReaderStalled
+from nodes.telemetry.events import Event, ReaderStalled, VerdictIssued
 from nodes.telemetry.tracer import MemoryTracer
 from tests.support.crafting import CHAIN_ID, seal
 from tests.support.resolver_rollups import NOWHERE
@@ -115,7 +115,7 @@ class Running:
             sources=[(f"source {at}", source) for at, source in enumerate(sources)],
             verify_finality=lambda header_hash, proof: proof == b"",
             directory=directory,
-            report_timeout_ms=10_000,
+            report_timeout_ms=60_000,
             clock=SystemClock(),
             tracer=self.tracer,
         )
@@ -144,11 +144,12 @@ class Running:
 
     async def stalled(self, reason: str) -> None:
         """Until the reader has said why it waits."""
+        await self.traced(lambda event: isinstance(event, ReaderStalled) and reason in event.reason)
+
+    async def traced(self, is_wanted: Callable[[Event], bool]) -> None:
+        """Until there is such an event."""
         async with asyncio.timeout(WAIT_S):
-            while not any(
-                isinstance(record.event, ReaderStalled) and reason in record.event.reason
-                for record in self.tracer.stamped
-            ):
+            while not any(is_wanted(record.event) for record in self.tracer.stamped):
                 await self.tracer.news.wait()
 
 
@@ -178,6 +179,51 @@ async def test_a_firm_height_that_rolls_back_is_refused(tmp_path: Path) -> None:
         script.say(RolledBack(to=GENESIS))
         await running.stalled("all was firm")
         assert running.resolver.state.lowest == 3
+        # Nobody waits in silence: whoever has every verdict is told why no other comes, and what to do.
+        digest = verdict_hash((await running.verdicts(height=2))[1].signed.verdict)
+        with pytest.raises(Unavailable, match=r"up to 2 all was firm.*start the testnet anew"):
+            async with asyncio.timeout(WAIT_S):
+                await anext(running.resolver.follow(VerdictRef(0, Height(2), digest)))
+        assert "start the testnet anew" in running.resolver.forked
+
+
+async def test_a_follower_that_waits_already_is_told_of_a_fork(tmp_path: Path) -> None:
+    script = Script()
+    async with Running(tmp_path, script) as running:
+        script.block()
+        follower = running.resolver.follow(NOWHERE)
+        await anext(follower)
+        waiting = asyncio.ensure_future(anext(follower))
+        script.say(RolledBack(to=GENESIS))
+        with pytest.raises(Unavailable, match="takes no further height"):
+            async with asyncio.timeout(WAIT_S):
+                await waiting
+
+
+async def test_one_forked_source_of_two_is_left_for_the_other(tmp_path: Path) -> None:
+    forked, honest = Script(), Script()
+    forked.block()
+    forked.say(RolledBack(to=GENESIS))
+    honest.block()
+    async with Running(tmp_path, forked, honest) as running:
+        await running.stalled("all was firm")
+        honest.block()
+        assert len(await running.verdicts(height=2)) == 2
+        assert running.resolver.forked == ""
+
+
+async def test_a_forked_source_that_comes_back_is_followed_on(tmp_path: Path) -> None:
+    script = Script()
+    async with Running(tmp_path, script) as running:
+        first = script.block()
+        await running.verdicts(height=1)
+        script.say(RolledBack(to=GENESIS))
+        await running.stalled("all was firm")
+        script.events.pop()  # it has read up to where it was
+        script.block(on=first)
+        await running.traced(lambda event: isinstance(event, VerdictIssued) and event.height == 2)
+        assert len(await running.verdicts(height=2)) == 2
+        assert running.resolver.forked == ""
 
 
 def false_blocks() -> dict[str, FilteredBlock]:

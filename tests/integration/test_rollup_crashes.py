@@ -10,6 +10,7 @@ import pytest
 
 from nodes.telemetry.events import BlockExecuted, NodeRecovered
 from nodes.wire.trace_records import read_records
+from tests.support.rollup_fakes import WAIT_S
 from tests.support.rollup_process import TRACE
 from tests.support.rollup_testnet import RealTestnet, pair, real_testnet
 
@@ -26,7 +27,7 @@ async def killed_at(testnet: RealTestnet, directory: Path, specification: str) -
     nonce = 0
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WAIT_S):
             assert await process.stdout.readline() == b"ready\n"
             while process.returncode is None:
                 await testnet.submit(*[pair(nonce, key=key) for key in range(4)])

@@ -37,8 +37,8 @@ async def test_engine_killed_inside_a_build(tmp_path: Path, method: str, rng: ra
     def hook(engine: AnvilEngine) -> None:
         send = engine._build.send
 
-        def send_and_die(name: str, params: bytes) -> "asyncio.Future[object]":
-            future = send(name, params)
+        def send_and_die(name: str, params: bytes, **options: int) -> "asyncio.Future[object]":
+            future = send(name, params, **options)
             if name == method and remaining:
                 remaining[0] -= 1
                 if not remaining[0]:

@@ -26,10 +26,12 @@ from nodes.rollup.rpc.reader import ChainReader
 from nodes.rules.exit_tree import ExitTree, global_exit_root, leaf_hash, rollup_exit_root, rollup_exit_siblings
 from nodes.telemetry.events import HeightResolved
 from tests.support.crafting import ADDRESSES, CHAINS, KEYS, RECIPIENT
+from tests.support.patience import PATIENCE_S
 from tests.support.rollup_bridges import (
     BRIDGE,
     FORWARDER,
     GLOBAL_EXIT_ROOT,
+    LOUD_FORWARDER,
     MESSAGE_FORWARDER,
     ORACLE_KEY,
     REVERTS,
@@ -142,7 +144,7 @@ async def test_mints_stand_for_burns_of_their_bundle(tmp_path: Path) -> None:
         assert [entry.status for entry in source.outcomes] == [Status.SUCCEEDED, Status.ABORTED]
 
 
-@pytest.mark.parametrize("to", [BRIDGE, FORWARDER], ids=["direct", "through a contract"])
+@pytest.mark.parametrize("to", [BRIDGE, FORWARDER, LOUD_FORWARDER], ids=["direct", "contract", "loud contract"])
 async def test_claims_are_read_with_their_metadata(tmp_path: Path, to: bytes) -> None:
     made = BridgeEvent(
         leaf_type=LeafType.TRANSFER,
@@ -158,6 +160,7 @@ async def test_claims_are_read_with_their_metadata(tmp_path: Path, to: bytes) ->
         certifier = MemoryCertifier()
         here = world.rollup(1, certifier=certifier)
         async with here.running() as node:
+            engine = node.engine_pid
             insert = call(HERE, GLOBAL_EXIT_ROOT, insert_global_exit_root_call(root), nonce=0)
             await world.real.submit(alone(insert, ORACLE_KEY))
             await world.real.submit(alone(call(HERE, to, claim, nonce=0), KEYS[0]))
@@ -167,6 +170,9 @@ async def test_claims_are_read_with_their_metadata(tmp_path: Path, to: bytes) ->
             assert node.heads.finalized.number == 0
             node.settled_final(Height(found.height))
             assert node.heads.finalized == BlockHead(number=node.heads.latest.number, hash=node.heads.latest.hash)
+            await world.real.submit(alone(call(HERE, RECIPIENT, nonce=1, value=1), KEYS[0]))
+            await here.height(found.height + 1)
+            assert node.engine_pid == engine
         (claimed,) = found.activity.claims
         assert (claimed.global_index, claimed.pays) == (global_index_of(NetworkId(2), 0), True)
         assert leaf_hash(claimed.exit) == leaf_hash(made.bridge_exit())
@@ -227,7 +233,7 @@ async def test_a_claim_that_a_claims_receiver_makes_keeps_its_own_metadata(tmp_p
 
 async def told_of_claims(certifier: MemoryCertifier) -> SafeHeight:
     """Wait for the height with a claim."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             for told in certifier.told:
                 if told.activity.claims:

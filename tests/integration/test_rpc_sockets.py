@@ -6,19 +6,18 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from nodes.json_rpc import server as server_module
 from nodes.model.errors import Unavailable
 from nodes.model.faults import Fork
 from nodes.model.ids import Height, hex_of
-from nodes.rollup.rpc import server as server_module
+from nodes.rollup.rpc import subscriptions
 from nodes.rollup.rpc.server import RpcServer
-from nodes.rollup.rpc.subscriptions import Mailbox
 from nodes.rules.payload import sign
 from tests.support.crafting import ADDRESSES, KEYS, RECIPIENT, LegPlan
 from tests.support.rollup_testnet import LOGS
@@ -80,7 +79,7 @@ async def served(node: FakeNode) -> AsyncIterator[RpcClient]:
         async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
             group.create_task(server.run())
             await server.wait_ready()
-            yield RpcClient(session, server.url)
+            yield RpcClient(session, server.rpc_url)
             server.stop()
 
 
@@ -206,7 +205,7 @@ async def test_who_does_not_read_is_disconnected_with_the_reason(
 async def test_a_reader_that_was_slow_and_reads_again_sees_why_it_was_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "Mailbox", partial(Mailbox, max_messages=3))
+    monkeypatch.setattr(subscriptions, "MAX_WAITING_MESSAGES", 3)
     node = FakeNode(tmp_path)
     async with served(node) as rpc, connected(rpc) as ws:
         await ws.call("eth_subscribe", "logs", {})
@@ -234,7 +233,7 @@ async def test_when_the_node_stops_sockets_are_closed_with_the_reason(tmp_path: 
         async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
             group.create_task(server.run())
             await server.wait_ready()
-            async with connected(RpcClient(session, server.url)) as ws:
+            async with connected(RpcClient(session, server.rpc_url)) as ws:
                 await ws.call("eth_subscribe", "newHeads")
                 server.stop()
                 message = await ws.connection.receive(timeout=ANSWER_S)

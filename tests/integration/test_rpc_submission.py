@@ -9,6 +9,7 @@ from nodes.rules.hashes import keccak256
 from nodes.rules.payload import UnsignedTransaction, sign
 from nodes.wire.bundles import bundle_to_bytes
 from tests.support.crafting import ADDRESSES, KEYS, RECIPIENT, LegPlan, bundle, lone, plain, signed_legs
+from tests.support.engine_chain import POISON
 from tests.support.rollup_testnet import HERE, REVERTS, THERE, hash_of
 from tests.support.rpc_nodes import Served, rpc_testnet
 
@@ -28,6 +29,22 @@ async def test_a_transaction_of_each_type_is_executed(tmp_path: Path) -> None:
             assert (await here.settled(tx_hash))["status"] == "succeeded"
             assert (await here.rpc.call("eth_getTransactionByHash", tx_hash))["type"] == hex(tx_type)
             assert (await here.rpc.call("eth_getTransactionReceipt", tx_hash))["type"] == hex(tx_type)
+
+
+async def test_a_transaction_that_passes_much_data_between_calls_halts_nothing(tmp_path: Path) -> None:
+    """By anybody, for 400,000 gas. The engine is not lost by it, and neither users' reads nor later blocks are."""
+    async with rpc_testnet(tmp_path) as nodes:
+        here = nodes[HERE]
+        engine = here.node.engine_pid
+        made = UnsignedTransaction(chain_id=HERE, nonce=0, gas_limit=400_000, to=b"", value=0, calldata=POISON)
+        poison = await here.rpc.call("eth_sendRawTransaction", hex_of(sign(made, KEYS[0])))
+        assert (await here.settled(poison))["status"] == "reverted"
+        refused = await here.rpc.refusal("debug_traceTransaction", poison, {"tracer": "callTracer"})
+        assert (refused.code, "the answer has more than" in refused.message) == (-32005, True)
+        after = await here.rpc.call("eth_sendRawTransaction", raw(1))
+        assert (await here.settled(after))["status"] == "succeeded"
+        assert (await here.rpc.call("eth_getTransactionReceipt", poison))["status"] == "0x0"
+        assert here.node.engine_pid == engine
 
 
 async def test_many_transactions_of_one_sender_may_be_under_way(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from nodes.telemetry.crash import CrashPoint, no_crash
 from nodes.telemetry.events import SettlementMoved
 from nodes.telemetry.tracer import MemoryTracer
 from tests.support.l1 import FEES, RunningL1, l1_config, running_l1
+from tests.support.patience import PATIENCE_S
 from tests.support.settling import AGGREGATOR, OPEN_AFTER_BLOCKS, STRANGER, Rollups, exit_to, l1_accounts
 
 ONE = NetworkId(1)
@@ -84,7 +85,7 @@ class World:
     async def seen(self) -> None:
         """Wait until the view has the L1's head."""
         head = await self.l1.client.head()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             async for change in self.view.changes():
                 if change.block_number == head.number and self.view._top.hash == head.hash:
                     return
@@ -380,7 +381,7 @@ async def test_open_proving(tmp_path: Path) -> None:
         trusted = w.settler()
         batch = w.rollups.batch([exit_to(2)], [exit_to(1)])
         with pytest.raises(InvalidInput, match="OnlyTrustedAggregatorUntil"):
-            await settle_directly(w.l1.client, STRANGER, batch, deadline_s=5)
+            await settle_directly(w.l1.client, STRANGER, batch, deadline_s=PATIENCE_S)
         await stranger.submit(batch)
         assert await w.step(stranger) == []
         await w.mine(OPEN_AFTER_BLOCKS)
@@ -429,7 +430,7 @@ async def test_a_running_settler_follows_the_slots(tmp_path: Path) -> None:
         for _ in range(3):
             await settler.submit(w.rollups.batch([exit_to(2)], [exit_to(1)]))
         finals = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             async for event in settler.events():
                 finals += [event.batch_id] if isinstance(event, SettlementFinal) else []
                 if len(finals) == 3:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from nodes.agglayer.l1_view import L1View
 from tests.support.l1 import l1_config, running_l1
+from tests.support.patience import PATIENCE_S
 from tests.support.settling import AGGREGATOR, Rollups, l1_accounts
 
-WAIT_S = 20.0
 PLACES = (
     "settlement.after_journal:2",
     "settlement.after_signed:1",
@@ -39,7 +39,7 @@ async def _run(url: str, directory: Path, specification: str) -> int:
     arguments = ("-m", "tests.support.settler_process", url, str(directory), specification)
     child = await asyncio.create_subprocess_exec(sys.executable, *arguments)
     try:
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             return await child.wait()
     finally:
         if child.returncode is None:

@@ -12,6 +12,7 @@ from aiohttp import web
 from nodes.model.errors import InvalidInput, RpcError, Unavailable
 from nodes.solana import rpc as rpc_module
 from nodes.solana.rpc import HttpSolanaRpc
+from tests.support.patience import PATIENCE_S
 from tests.support.solana_chain import new_chain
 from tests.support.solana_clients.served import served_chain
 
@@ -163,6 +164,15 @@ async def test_a_node_that_is_away_or_silent_is_unavailable() -> None:
             await rpc.batch(REQUESTS)
 
 
+async def test_what_is_not_json_rpc_is_shown_as_text() -> None:
+    async with answering(lambda body: b"<html>not here</html>", status=404) as (rpc, _):
+        with pytest.raises(Unavailable, match=r"HTTP 404 and what is not JSON-RPC: '<html>not here</html>'$"):
+            await rpc.call("getSlot")
+    async with answering(lambda body: b"", status=502) as (rpc, _):
+        with pytest.raises(Unavailable, match=r"HTTP 502 and what is not JSON-RPC: nothing$"):
+            await rpc.call("getSlot")
+
+
 async def test_an_answer_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rpc_module, "MAX_ANSWER_BYTES", 1_000)
     async with answering(lambda body: b"x" * 5_000) as (rpc, _):
@@ -183,7 +193,7 @@ def test_where_the_websocket_may_be() -> None:
 
 async def test_slots_of_the_dev_node_by_subscription_and_by_polling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rpc_module, "POLL_S", 0.01)
-    async with served_chain() as served, asyncio.timeout(20):
+    async with served_chain() as served, asyncio.timeout(PATIENCE_S):
         for ws_url in (None, "ws://127.0.0.1:1/"):
             async with HttpSolanaRpc(served.server.rpc_url, ws_url) as rpc:
                 slots = rpc.slots()
@@ -215,7 +225,7 @@ async def test_slots_go_on_after_the_connection_broke(monkeypatch: pytest.Monkey
         await socket.send_json({"method": "slotNotification", "params": params})
         return socket  # and closes it
 
-    async with serving(handle) as url, HttpSolanaRpc(url) as rpc, asyncio.timeout(20):
+    async with serving(handle) as url, HttpSolanaRpc(url) as rpc, asyncio.timeout(PATIENCE_S):
         seen = set()
         async for slot in rpc.slots():
             seen.add(slot)
@@ -257,7 +267,7 @@ async def test_odd_messages_are_a_reason_to_connect_again(monkeypatch: pytest.Mo
         await socket.receive()
         return socket
 
-    async with serving(handle) as url, HttpSolanaRpc(url) as rpc, asyncio.timeout(20):
+    async with serving(handle) as url, HttpSolanaRpc(url) as rpc, asyncio.timeout(PATIENCE_S):
         slots = rpc.slots()
         assert await anext(slots) == 77
         await slots.aclose()

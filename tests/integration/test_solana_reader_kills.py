@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from tests.support.solana_reader_process import SLOTS, grow, open_world
 from tests.support.solana_reading import Heard, read_all
 from tests.tidy.repository import ROOT
@@ -19,7 +20,7 @@ async def test_a_killed_reader_goes_on(tmp_path: Path, crash: str) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.support.solana_reader_process", str(tmp_path), crash, cwd=ROOT
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         assert await process.wait() == -signal.SIGKILL
     world = await open_world(tmp_path)
     await grow(world, None)

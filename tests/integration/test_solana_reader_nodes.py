@@ -14,6 +14,7 @@ from nodes.rules.hashes import sha256
 from nodes.solana.deploy import deploy_inbox
 from nodes.solana.reader import QUIET_S
 from nodes.solana.session import OWN_HISTORY_BLOCKS
+from tests.support.patience import PATIENCE_S
 from tests.support.solana_reader_nodes import ChangedRpc, advance, post, refusal, straight_hashes
 from tests.support.solana_reading import (
     ROLLUPS,
@@ -192,7 +193,7 @@ async def test_it_runs_on_wake_ups_until_it_is_stopped(tmp_path: Path) -> None:
     heard = Heard()
     reader = world.reader(heard)
     reader._poll_s = 60.0  # only a wake-up can bring it on
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
         running = group.create_task(reader.run())
         for _ in range(5):
             told = len(heard.heights)

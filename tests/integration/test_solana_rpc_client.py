@@ -23,11 +23,11 @@ from solders.system_program import TransferParams, transfer
 from solders.transaction import VersionedTransaction
 from solders.transaction_status import TransactionConfirmationStatus, TransactionDetails
 
+from tests.support.patience import PATIENCE_S
 from tests.support.solana_clients.served import Served, served_chain
 from tests.support.solana_clients.world import SOL, World, build_world, key, memo, send
 
 TOKEN = Pubkey.from_string("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA")
-ANSWER_S = 10.0
 SEND = TxOpts(preflight_commitment=Confirmed)
 
 
@@ -212,7 +212,7 @@ async def test_every_subscription_of_solana_py() -> None:
         chain.tick(8)
         heard: dict[int, list[Any]] = {}
         wanted = {subscription.subscription_id: name for name, subscription in subscriptions.items()}
-        async with asyncio.timeout(ANSWER_S):
+        async with asyncio.timeout(PATIENCE_S):
             while len(heard) < len(wanted):
                 notification = await socket.recv()
                 heard.setdefault(notification.subscription, []).append(notification.result)
@@ -234,7 +234,7 @@ async def test_logs_of_one_address() -> None:
         )
         told = await send(here.served.http, [memo("hear me")], [here.world.alice])
         here.served.chain.tick(4)
-        async with asyncio.timeout(ANSWER_S):
+        async with asyncio.timeout(PATIENCE_S):
             notification: Any = await socket.recv()
         assert str(notification.result.value.signature) == told
         assert any("hear me" in line for line in notification.result.value.logs)

@@ -21,7 +21,7 @@ from solders.transaction import VersionedTransaction
 
 from nodes.model.errors import RpcError
 from nodes.model.solana import SolanaTiming
-from nodes.solana.devnode.rpc import base58
+from nodes.solana import base58
 from nodes.solana.devnode.rpc.accounts import account_json
 from nodes.solana.devnode.rpc.dispatch import MAX_BATCH
 from nodes.solana.devnode.rpc.parsed_instructions import parse_instruction

@@ -4,7 +4,6 @@ import asyncio
 import io
 import json
 import socket
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,11 +17,10 @@ from solders.keypair import Keypair
 from solders.message import Message
 from solders.transaction import VersionedTransaction
 
+from nodes.json_rpc import server as server_module
 from nodes.model.errors import Unavailable
-from nodes.solana.devnode.rpc import server as server_module
 from nodes.solana.devnode.rpc.dispatch import Dispatcher
-from nodes.solana.devnode.rpc.mailbox import Mailbox
-from nodes.solana.devnode.rpc.server import RpcServer
+from nodes.solana.devnode.rpc.server import MAX_RPC_BODY_BYTES, RpcServer
 from tests.support.solana_chain import new_chain
 from tests.support.solana_clients.served import ANSWER_S, Served, served_chain
 from tests.support.solana_clients.world import MEMO, SOL, build_world, encoded, key, memo, send, signed
@@ -92,7 +90,7 @@ async def test_both_ports_serve_the_same_chain() -> None:
             assert answer.status == 204
             assert answer.headers["Access-Control-Allow-Origin"] == "*"
         async with served.http.session.post(
-            served.server.rpc_url, data=io.BytesIO(bytes(server_module.MAX_BODY_BYTES + 1))
+            served.server.rpc_url, data=io.BytesIO(bytes(MAX_RPC_BODY_BYTES + 1))
         ) as answer:
             assert answer.status == 413
 
@@ -227,18 +225,6 @@ async def test_who_does_not_read_is_disconnected() -> None:
             assert await again.call("getHealth") == "ok"
 
 
-def test_a_mailbox_is_bounded_by_bytes_and_messages() -> None:
-    mailbox = Mailbox(max_messages=3, max_bytes=10)
-    mailbox.put(b"x" * 100)  # one may be larger than the bound
-    assert not mailbox.end_reason
-    mailbox.put(b"x")
-    assert "1 messages wait" in mailbox.end_reason
-    many = Mailbox(max_messages=2)
-    for _ in range(3):
-        many.put(b"x")
-    assert "too slow" in many.end_reason
-
-
 async def test_a_node_that_is_down_answers_nobody_for_a_while() -> None:
     async with served_chain() as served, connected(served) as here:
         await here.call("slotSubscribe")
@@ -270,15 +256,13 @@ async def test_a_large_block_and_large_batches_do_not_hold_up_the_loop() -> None
             )
             for at in range(0, len(sent), 500)
         ]
-        longest_s = 0.0
+        turns = 0
 
         async def watch() -> None:
-            nonlocal longest_s
+            nonlocal turns
             while True:
-                # Of this thread, so that a busy machine does not count.
-                before = time.thread_time()
                 await asyncio.sleep(0)
-                longest_s = max(longest_s, time.thread_time() - before)
+                turns += 1
 
         async def post(body: bytes) -> Any:
             async with served.http.session.post(served.server.rpc_url, data=body) as answer:
@@ -288,16 +272,17 @@ async def test_a_large_block_and_large_batches_do_not_hold_up_the_loop() -> None
             watching = group.create_task(watch())
             for answer in await asyncio.gather(*(post(body) for body in bodies)):
                 assert b"error" not in answer
+            # Turns are counted: how long one takes is the machine's. Sockets alone give others ten or twenty.
+            assert turns >= 500 // 16
             slot = served.chain.open_slot
             served.chain.tick(4)
-            longest_s = 0.0
+            turns = 0
             asked = {"id": 1, "method": "getBlock", "params": [slot, CONFIRMED | {"encoding": "base64"}]}
             first, second = await asyncio.gather(post(orjson.dumps(asked)), post(orjson.dumps(asked)))
             watching.cancel()
         assert first == second
         assert len(orjson.loads(first)["result"]["transactions"]) == 2_000
-        # Both answers are read in this thread too. All of the block takes five times as long, and a large one more.
-        assert longest_s < 0.05
+        assert turns >= len(sent) // 32
 
 
 async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

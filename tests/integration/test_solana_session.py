@@ -19,9 +19,8 @@ from nodes.sequencer.solana_node import SolanaSequencer
 from nodes.solana.devnode.ledger import LEDGER_FILE, LOCK_FILE
 from nodes.solana.reader_store import ReaderStore
 from nodes.solana.session import SessionConfig, SolanaSession
+from tests.support.patience import PATIENCE_S
 from tests.support.sequencers import make_node
-
-WAIT_S = 40
 
 
 @asynccontextmanager
@@ -38,7 +37,7 @@ async def opened(directory: Path, say: Callable[[str], None] = print) -> AsyncIt
         has_lookup_table=False,
         is_memo=False,
     )
-    async with asyncio.timeout(WAIT_S), AsyncExitStack() as stack:
+    async with asyncio.timeout(PATIENCE_S), AsyncExitStack() as stack:
         session = SolanaSession(config, directory, link=direct, say=say)
         await session.open(stack)
         yield session
@@ -128,7 +127,7 @@ async def test_a_stop_during_the_start_closes_files_that_nobody_uses(
 
     def slowly(self: SolanaSequencer, *arguments: object) -> object:
         began.set()
-        assert go_on.wait(WAIT_S)
+        assert go_on.wait(PATIENCE_S)
         chain = continue_chain(self, *arguments)  # type: ignore[arg-type]  # as they came
         said.append("continued")
         return chain
@@ -140,9 +139,9 @@ async def test_a_stop_during_the_start_closes_files_that_nobody_uses(
     monkeypatch.setattr(SolanaSequencer, "_continue_chain", slowly)
     monkeypatch.setattr(ReaderStore, "close", closed)
     node = make_node(tmp_path, backend=solana.BACKEND)
-    async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
         group.create_task(node.run())
-        assert await asyncio.to_thread(began.wait, WAIT_S)
+        assert await asyncio.to_thread(began.wait, PATIENCE_S)
         node.stop()
         for _ in range(20):
             await asyncio.sleep(0)

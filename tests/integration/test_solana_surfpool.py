@@ -14,8 +14,10 @@ from solders.instruction import Instruction
 
 from nodes.model.errors import InvalidInput, MissingTool, RpcError
 from nodes.model.solana import SolanaTiming
+from nodes.sequencer.solana_options import SURFPOOL_CONFIRM_SLOTS, SURFPOOL_FINALIZE_SLOTS
 from nodes.solana import surfpool as surfpool_module
 from nodes.solana.surfpool import find_package, surfpool_command
+from tests.support.patience import PATIENCE_S
 from tests.support.solana_clients.comparison import (
     answer_of,
     block_questions,
@@ -89,11 +91,30 @@ async def test_it_serves_with_its_own_clock_and_a_rich_payer() -> None:
         assert balance["value"] >= SOL
         async with running.http.session.ws_connect(running.ws_url) as socket:
             await socket.send_json({"jsonrpc": "2.0", "id": 1, "method": "slotSubscribe"})
-            assert (await socket.receive_json(timeout=10))["result"] is not None
-            first, second = [(await socket.receive_json(timeout=10))["params"]["result"]["slot"] for _ in range(2)]
+            assert (await socket.receive_json(timeout=PATIENCE_S))["result"] is not None
+            first, second = [
+                (await socket.receive_json(timeout=PATIENCE_S))["params"]["result"]["slot"] for _ in range(2)
+            ]
             assert second > first
         with pytest.raises(RpcError, match="-32601"):
             await running.http.call("getNothing")
+
+
+async def test_its_depths_are_those_that_latency_is_expected_from() -> None:
+    need_surfpool()
+    async with surfpool() as running, asyncio.timeout(4 * PATIENCE_S):
+
+        async def slot(commitment: str) -> int:
+            return int(await running.http.call("getSlot", [{"commitment": commitment}]))
+
+        while True:
+            before = await slot("processed")
+            confirmed, finalized = await slot("confirmed"), await slot("finalized")
+            # They belong together only where no slot began meanwhile; at first nothing is finalized.
+            if finalized and await slot("processed") == before:
+                break
+    newest = before - 1  # the slot that it names is the open one
+    assert (newest - confirmed, newest - finalized) == (SURFPOOL_CONFIRM_SLOTS, SURFPOOL_FINALIZE_SLOTS)
 
 
 async def test_it_ends_with_its_parent() -> None:
@@ -111,13 +132,13 @@ async def test_it_ends_with_its_parent() -> None:
         stdout=asyncio.subprocess.PIPE,
     )
     assert parent.stdout is not None
-    line = await asyncio.wait_for(parent.stdout.readline(), 20)
+    line = await asyncio.wait_for(parent.stdout.readline(), PATIENCE_S)
     assert b"rpc_url" in line
     children = psutil.Process(parent.pid).children()
     assert len(children) == 1
     os.kill(parent.pid, signal.SIGKILL)
     await parent.wait()
-    assert psutil.wait_procs(children, timeout=5)[1] == []
+    assert psutil.wait_procs(children, timeout=PATIENCE_S)[1] == []
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from nodes.wire.meter import ByteMeter
 from nodes.wire.sequencer import SequencerClient, SequencerServicer
 from protos.lockstep.sequencer.v1 import sequencer_pb2 as pb
 from tests.golden.samples import RED, REF, SEQUENCER_STATUS, filled, filtered_block
+from tests.support.patience import PATIENCE_S
 from tests.support.wire_fakes import HOST, SERVICE, FakeSequencer, answering, block, serving
 
 
@@ -166,7 +167,7 @@ async def test_a_follower_that_leaves_closes_the_sequencers_iterator() -> None:
         async with aclosing(client.follow([], RED)) as events:
             await anext(events)
             assert fake.readers == 1
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await fake.no_readers.wait()
 
 

@@ -24,6 +24,7 @@ from nodes.wire.rollup import RollupClient, RollupServicer, RollupView
 from nodes.wire.trace import TraceClient, TraceServicer
 from nodes.wire.trace_records import read_records
 from tests.golden.samples import FATES, HEADS, HOST_READY, OUTCOMES, ROLLUP_STATUS, filled
+from tests.support.patience import PATIENCE_S
 
 HOST = "127.0.0.1"
 HEALED = FaultHealed(fault="pause", target="red-0")
@@ -78,7 +79,7 @@ async def test_a_rollup_shows_the_same_here_and_there() -> None:
             assert [int.from_bytes(value, "big") for value in hashes] == list(range(14_000, 15_000))
             async with aclosing(client.follow_heads()) as heads:
                 assert [await anext(heads), await anext(heads)] == [HEADS, HEADS]
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 await fake.left.wait()
 
 
@@ -130,7 +131,7 @@ async def test_the_coordinators_hand_on_a_host() -> None:
     clock.advance(ns=5)
     async with server([ControlServicer(host, clock)], name="host-0", host=HOST, port=0) as bound:
         async with ControlClient(bound.address) as client:
-            waiting = asyncio.ensure_future(client.wait_ready(timeout_s=10))
+            waiting = asyncio.ensure_future(client.wait_ready(timeout_s=PATIENCE_S))
             assert await client.read_clock() == (5, 1_005, boot_id())
             assert not waiting.done()
             host.ready.set()
@@ -151,7 +152,7 @@ async def test_a_node_that_failed_to_start_is_heard_of() -> None:
     async with server([ControlServicer(host, ManualClock())], name="host-0", host=HOST, port=0) as bound:
         async with ControlClient(bound.address) as client:
             with pytest.raises(EngineFailure, match="anvil ended"):
-                await client.wait_ready(timeout_s=10)
+                await client.wait_ready(timeout_s=PATIENCE_S)
 
 
 async def test_a_host_that_is_not_ready_in_time_is_unavailable() -> None:
@@ -167,7 +168,7 @@ async def test_a_host_that_does_not_listen_yet_is_waited_for() -> None:
     async with server([], name="host-0", host=HOST, port=0) as first:
         port = first.port
     async with ControlClient(f"{HOST}:{port}") as client:
-        waiting = asyncio.ensure_future(client.wait_ready(timeout_s=10))
+        waiting = asyncio.ensure_future(client.wait_ready(timeout_s=PATIENCE_S))
         with pytest.raises(Unavailable):
             await client.read_clock()
         async with server([ControlServicer(host, ManualClock())], name="host-0", host=HOST, port=port):
@@ -221,7 +222,7 @@ async def test_a_follower_hears_records_as_they_happen_until_the_close(tmp_path:
     tracer = FileTracer(tmp_path / "red-0.trace", ManualClock())
     tracer.record(HEALED)
     async with server([TraceServicer({"red-0": tracer})], name="host-0", host=HOST, port=0) as bound:
-        async with TraceClient(bound.address) as client, asyncio.timeout(10):
+        async with TraceClient(bound.address) as client, asyncio.timeout(PATIENCE_S):
             chunks = client.collect("red-0", follow=True)
             first = await anext(chunks)
             for number in range(20):
@@ -245,7 +246,7 @@ async def test_a_follower_that_leaves_is_forgotten(tmp_path: Path) -> None:
             async with aclosing(client.collect("red-0", follow=True)) as chunks:
                 await anext(chunks)
                 assert len(tracer._listeners) == 1
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 while tracer._listeners:
                     await _events(client)
     tracer.close()

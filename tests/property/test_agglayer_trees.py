@@ -12,6 +12,7 @@ from nodes.model.ids import ZERO_HASH, Address
 from nodes.model.proof_errors import BalanceOverflow, BalanceUnderflow, KeyPresent, NullifierPathGenerationFailed
 from nodes.rules.claims import KnownNodes
 from nodes.rules.exit_tree import ExitFrontier, ExitTree, exit_proof_holds
+from nodes.rules.hashes import keccak256
 from nodes.rules.network_trees import NetworkTrees
 from nodes.rules.pessimistic import run
 from nodes.rules.program_encoding import decode_program, encode_program
@@ -151,6 +152,9 @@ def test_acceptance_is_that_of_the_sums(history: list[tuple[list[tuple[TokenInfo
                 network.witness(again, world.l1_info_root)
 
 
+HASHING_MS = 20.0
+"""For 20,000 hashes of 64 bytes, on the machine for which the budgets were set."""
+
 # --- cost: generous multiples of what was measured, so that only a wrong order of growth fails ------------------------
 
 
@@ -161,6 +165,12 @@ def _fastest_ms(work: Callable[[], object], repeats: int = 3) -> float:
         work()
         durations.append((time.process_time() - start) * 1000)
     return min(durations)
+
+
+def _budget_ms(quiet_ms: float) -> float:
+    """The budget on a machine that hashes as fast as expected; longer by as much as this one is slower now."""
+    hashing_ms = _fastest_ms(lambda: [keccak256(b"x" * 64) for _ in range(20_000)])
+    return quiet_ms * max(1.0, hashing_ms / HASHING_MS)
 
 
 def _funded(network_id: int, world: World) -> Network:
@@ -174,7 +184,7 @@ def test_a_thousand_exits_of_one_token_take_at_most_100_ms() -> None:
     exits: list[BridgeExit] = [transfer(2, 1 + n) for n in range(999)] + [message(2, 1, origin=1)]
     certificate = network.certificate(exits)
     program, _ = network.witness(certificate)
-    assert _fastest_ms(lambda: run(program)) <= 100
+    assert _fastest_ms(lambda: run(program)) <= _budget_ms(100)
 
 
 def test_a_hundred_certificates_of_ten_exits_take_at_most_300_ms() -> None:
@@ -183,7 +193,9 @@ def test_a_hundred_certificates_of_ten_exits_take_at_most_300_ms() -> None:
     for network_id in range(1, 101):
         network = _funded(network_id, world)
         ready.append((network, network.certificate([transfer(0, 1 + n) for n in range(10)])))
-    assert _fastest_ms(lambda: [run(network.witness(certificate)[0]) for network, certificate in ready]) <= 300
+    assert _fastest_ms(lambda: [run(network.witness(certificate)[0]) for network, certificate in ready]) <= _budget_ms(
+        300
+    )
 
 
 def test_imports_take_at_most_a_millisecond_each() -> None:
@@ -191,7 +203,7 @@ def test_imports_take_at_most_a_millisecond_each() -> None:
     imports = world.deposit(1, [1] * 200)
     certificate = network.certificate((), imports)
     program, _ = network.witness(certificate, world.l1_info_root)
-    assert _fastest_ms(lambda: run(program)) <= 200
+    assert _fastest_ms(lambda: run(program)) <= _budget_ms(200)
 
 
 def test_a_batch_of_a_thousand_leaves_is_faster_than_one_by_one() -> None:

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -132,9 +133,9 @@ def plain(exits: list[BridgeExit]) -> list[int]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32))
-def test_what_is_settled_is_the_chains(seed: int) -> None:
-    with tempfile.TemporaryDirectory() as directory:
+@given(seed=st.integers(0, 2**32))
+def test_what_is_settled_is_the_chains(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    with tempfile.TemporaryDirectory(dir=tmp_path_factory.getbasetemp()) as directory:
         world = World(Path(directory) / "certifier.sqlite", seed)
         steps = [world.grow, world.deliver, world.certify, world.end, world.restart, world.void]
         for _ in range(STEPS):

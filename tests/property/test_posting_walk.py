@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from solders.keypair import Keypair
@@ -127,8 +128,8 @@ class Walk:
         self.chain.fund(PAYERS)
 
 
-async def walk(seed: int, steps: int) -> None:
-    with TemporaryDirectory() as directory:
+async def walk(room: Path, seed: int, steps: int) -> None:
+    with TemporaryDirectory(dir=room) as directory:
         one = Walk(Path(directory), Random(seed))
         try:
             await take(one, steps)
@@ -164,6 +165,6 @@ async def take(one: Walk, steps: int) -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**32), st.integers(1, 60))
-def test_everything_acknowledged_lands_once(seed: int, steps: int) -> None:
-    asyncio.run(walk(seed, steps))
+@given(seed=st.integers(0, 2**32), steps=st.integers(1, 60))
+def test_everything_acknowledged_lands_once(tmp_path_factory: pytest.TempPathFactory, seed: int, steps: int) -> None:
+    asyncio.run(walk(tmp_path_factory.getbasetemp(), seed, steps))

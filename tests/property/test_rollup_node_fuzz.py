@@ -17,12 +17,11 @@ from nodes.rollup import follower, index, node
 from nodes.rules.derivation import Derivation
 from nodes.rules.hashes import keccak256
 from tests.support.crafting import CHAINS, LegPlan, bundle, plain
+from tests.support.patience import PATIENCE_S
 from tests.support.rollup_fakes import Bench, EngineRoom, MemorySequencer, make_config
 
 HERE, THERE = CHAINS[:2]
 SEEDS = 40
-PATIENCE_S = 5.0
-"""For a session of some ten milliseconds; a node that hangs is told from one on a slow machine."""
 CALLER_PATIENCE_S = 0.02
 """A caller of a fault may leave before it is done."""
 

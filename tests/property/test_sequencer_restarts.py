@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
+import pytest
 from coincurve import PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -102,9 +103,12 @@ class Driver:
 
 @settings(max_examples=60)
 @given(script=steps)
-def test_restarts_anywhere_change_no_block(script: list[str | list[int]]) -> None:
+def test_restarts_anywhere_change_no_block(
+    tmp_path_factory: pytest.TempPathFactory, script: list[str | list[int]]
+) -> None:
     script = [*script, TICK, TICK, TICK]
-    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
+    room = tmp_path_factory.getbasetemp()
+    with tempfile.TemporaryDirectory(dir=room) as first, tempfile.TemporaryDirectory(dir=room) as second:
         restarted = Driver(Path(first), heeds_restarts=True)
         untouched = Driver(Path(second), heeds_restarts=False)
         assert asyncio.run(restarted.play(script)) == asyncio.run(untouched.play(script))

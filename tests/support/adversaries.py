@@ -1,4 +1,4 @@
-"""What a run of each `adversaries/` scenario must show, beyond the invariants that every run keeps.
+"""What a run of each `adversaries/` scenario, and of `fault-isolation`, must show beyond what every run keeps.
 
 One function per scenario, called with the finished run; `EXPECTED` is the table. What an attacker crafted is recognized
 in the sequenced log, by what it sent, and not by what became of it.
@@ -135,7 +135,10 @@ def _settled_once(ran: Ran) -> None:
         elif step["step"] in ("reorged", "reverted", "replaced"):
             standing.pop(step["tx_hash"], None)
     settled = [row for row in ran.certificates if row["status"] == "settled"]
-    assert Counter(row["settlement_tx"] for row in settled) == {
+    # The run may end between the block of the newest settlement and the word that its certificates are settled.
+    newest = max(standing.values(), key=lambda step: int(step["at_ns"]))["tx_hash"]
+    late = [row for row in ran.certificates if (row["status"], row["settlement_tx"]) == ("candidate", newest)]
+    assert Counter(row["settlement_tx"] for row in settled + late) == {
         tx_hash: step["certificates"] for tx_hash, step in standing.items()
     }
     for network in {row["network_id"] for row in settled}:
@@ -225,6 +228,39 @@ def _careless_builder(ran: Ran) -> None:
     _all_settled(ran.bundles)
     (token,) = [entry for entry in ran.record["conservation"]["tokens"] if entry["token"] == "LOCK"]
     assert int(token["created"]) > 0, "reported"
+
+
+def _bad_certificates(ran: Ran) -> None:
+    _all_succeed(ran)
+    (fault,) = ran.record["faults"]
+    assert not fault["problem"]
+    answers = {attempt["what"]: (attempt["where"], attempt["answer"]) for attempt in fault["attempts"]}
+    assert len(answers) == len(fault["attempts"]) == len(_REFUSALS)
+    for what, (where, part) in _REFUSALS.items():
+        assert answers[what][0] == where
+        assert part in answers[what][1], answers[what]
+    in_error = [row for row in ran.certificates if row["status"] == "in_error"]
+    assert {row["rollup"] for row in in_error} == {"rollup-1"}
+    assert sorted(row["error"].split(":")[0] for row in in_error) == ["BalanceUnderflow", "MismatchNewLocalExitRoot"]
+    last = max(row["built_ns"] or row["pending_ns"] for row in in_error)
+    settled = [row for row in ran.certificates if row["rollup"] == "rollup-1" and row["status"] == "settled"]
+    assert any(row["settled_ns"] > last for row in settled), "the rollup whose keys were stolen settles on"
+    _settled_once(ran)
+
+
+_REFUSALS: Mapping[str, tuple[str, str]] = {
+    "a certificate of a wrong signer": ("agglayer", "SIGNATURE_VERIFICATION"),
+    "a certificate at a wrong height": ("agglayer", "the next height of the network is"),
+    "a settled certificate again": ("agglayer", "certificate "),
+    "a contingent mint on L1": ("L1", "ContingentMintNotOnMainnet()"),
+    "a claim on L1 of an exit that nobody made": ("L1", "InvalidSmtProof()"),
+    "a settlement once more": ("L1", "OnlyTrustedAggregatorUntil(blockNumber="),
+    "a settlement once more, by the aggregator": ("L1", "RangeNotContinuous(rollupID="),
+    "a claim once more": ("rollup-1", "AlreadyClaimed()"),
+    "a certificate with a forged exit root": ("pessimistic program", "MismatchNewLocalExitRoot: "),
+    "a certificate with an exit above the balance": ("pessimistic program", "BalanceUnderflow: "),
+}
+"""What is forged, who refuses it, and a part of the words."""
 
 
 def _dead_source(ran: Ran) -> None:
@@ -328,9 +364,9 @@ def _silent_rollup(ran: Ran) -> None:
     _all_settled(after)
 
 
-def _unsound_rollup(ran: Ran) -> None:
+def _unsound_rollup(ran: Ran, unsound: str = "rollup-3") -> None:
     (ether,) = [entry for entry in ran.record["conservation"]["tokens"] if entry["token"] == "ether"]
-    taken = -int(ether["supply"].pop("rollup-3"))
+    taken = -int(ether["supply"].pop(unsound))
     assert taken > 0, "more was sent away than ever came"
     assert int(ether["in_flight"]) == taken, "and nothing of it has come anywhere"
     assert int(ether["created"]) == 0
@@ -339,20 +375,30 @@ def _unsound_rollup(ran: Ran) -> None:
     for row in ran.certificates:
         if row["exits"] and row["settled_ns"]:
             last_out[row["rollup"]] = max(row["settled_ns"], last_out.get(row["rollup"], 0))
-    assert last_out.pop("rollup-3", 0) < min(last_out.values()), "exits of the others go on"
+    assert last_out.pop(unsound, 0) < min(last_out.values()), "exits of the others go on"
     assert set(ran.aborted.values()) <= {"voided"}
-    assert {"rollup-3" in ran.route[bundle] for bundle in ran.aborted} <= {True}
+    assert {unsound in ran.route[bundle] for bundle in ran.aborted} <= {True}
     stuck = [row for row in ran.succeeded if row["settled_ns"] is None]
     assert stuck or ran.aborted
-    _all_settled(row for row in ran.succeeded if "rollup-3" not in ran.route[row["bundle_id"]])
+    _all_settled(row for row in ran.succeeded if unsound not in ran.route[row["bundle_id"]])
+
+
+def _fault_isolation(ran: Ran) -> None:
+    _unsound_rollup(ran, "rollup-4")
+    assert {notice["kind"] for notice in ran.record["notices"]} == {"void"}, "nobody was held for silent meanwhile"
+    assert set(ran.aborted.values()) == {"voided"}
+    assert {ran.route[bundle][0] for bundle in ran.aborted} == {"rollup-4"}, "they burn there"
+    assert ran.record["agglayer"]["settled_in_time"], "all that can settle"
 
 
 EXPECTED: Mapping[str, Callable[[Ran], None]] = {
     "aggregator-killed": _aggregator_killed,
     "attester-wrong-above": _attester_wrong_above,
     "attester-wrong-below": _attester_wrong_below,
+    "bad-certificates": _bad_certificates,
     "careless-builder": _careless_builder,
     "dead-source": _dead_source,
+    "fault-isolation": _fault_isolation,
     "forged-trailer": _forged_trailer,
     "greedy-sequencer": _greedy_sequencer,
     "l1-reorg": _l1_reorg,
@@ -366,4 +412,4 @@ EXPECTED: Mapping[str, Callable[[Ran], None]] = {
     "silent-rollup": _silent_rollup,
     "unsound-rollup": _unsound_rollup,
 }
-"""What each scenario of the folder must show, by its name."""
+"""By the last part of a scenario's name."""

@@ -21,10 +21,10 @@ name = "bonded"
 rollups = 2
 launcher = "inprocess"
 atomicity = "{atomicity}"
-replay_window = 10
+replay_window = {memory_heights}
 [backend]
 block_interval_ms = 20
-dedup_heights = 10
+dedup_heights = {memory_heights}
 [agglayer]
 attesters = 1
 attester_threshold = 1
@@ -37,8 +37,8 @@ enabled = true
 batch_ms = {batch_ms}
 bond_eth = {bond_eth}
 promise_eth = 0.1
-promise_blocks = 400
-withdrawal_delay_blocks = 500
+promise_blocks = 100000
+withdrawal_delay_blocks = 200000
 careless = {careless}
 [workload]
 lanes = 8
@@ -46,10 +46,20 @@ lanes = 8
 
 
 def bonded_testnet(
-    *, atomicity: str = "bond", batch_ms: int = 5, bond_eth: float = 1.0, careless: bool = False
+    *,
+    atomicity: str = "bond",
+    batch_ms: int = 5,
+    bond_eth: float = 1.0,
+    careless: bool = False,
+    memory_heights: int = 100_000,
 ) -> ResolvedTestnet:
+    """`memory_heights`: how long the sequencer and the rollups know a bundle again."""
     text = SCENARIO.format(
-        atomicity=atomicity, batch_ms=batch_ms, bond_eth=bond_eth, careless="true" if careless else "false"
+        atomicity=atomicity,
+        batch_ms=batch_ms,
+        bond_eth=bond_eth,
+        careless="true" if careless else "false",
+        memory_heights=memory_heights,
     )
     return resolve(parse_scenario(text, source="bonded.toml"))
 

@@ -47,11 +47,11 @@ from nodes.rules.verdict import encode_verdict, verdict_digest, verdict_hash
 from nodes.telemetry.clock import ManualClock
 from nodes.telemetry.tracer import MemoryTracer
 from tests.support.agglayer_world import KEYS, SIGNERS, Network, World
+from tests.support.patience import PATIENCE_S
 
 CHAIN_ID = b"\x07" * 32
 RESOLVER = PrivateKey(b"\x66" * 32)
 EPOCH_BLOCKS = 2
-PATIENCE_S = 10.0
 
 
 def params(
@@ -111,13 +111,14 @@ def stating(
     settled: SettledRange,
     *,
     signed: SignedVerdict | None = None,
-    key: PrivateKey = KEYS[0],
+    keys: Sequence[PrivateKey | None] = KEYS[:1],
 ) -> Certificate:
-    """The certificate with a signed range, and by default the verdict of its last height."""
+    """The certificate with a range signed by these, and by default the verdict of its last height."""
     if signed is None and settled.last_height >= settled.first_height:
         signed = verdict(settled.last_height)
-    signature = sign_digest(range_digest(certificate_id(certificate), settled), key)
-    return replace(certificate, custom_chain_data=pack_chain_data(settled, signature, signed))
+    digest = range_digest(certificate_id(certificate), settled)
+    signatures = [None if key is None else sign_digest(digest, key) for key in keys]
+    return replace(certificate, custom_chain_data=pack_chain_data(settled, signatures, signed))
 
 
 class MemoryL1:

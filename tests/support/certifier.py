@@ -41,6 +41,7 @@ from nodes.rules.claims import l1_leaf_hash
 from nodes.rules.exit_tree import EMPTY_ROOTS, EXIT_TREE_DEPTH, ExitFrontier, ExitTree, leaf_hash, root_of_path
 from nodes.telemetry.clock import SystemClock
 from nodes.telemetry.tracer import MemoryTracer
+from tests.support.patience import PATIENCE_S
 
 OWN, OTHER = NetworkId(1), NetworkId(2)
 KEY = PrivateKey(b"\x07" * 32)
@@ -223,7 +224,7 @@ class FakeService:
             await self.changed.wait()
 
     async def wait_for(self, count: int) -> Certificate:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while len(self.certificates) < count:
                 await self.arrived.wait()
                 self.arrived.clear()

@@ -32,6 +32,8 @@ HASH_STORER = Address(b"\xc3" * 20)
 """Stores the hash of the fifth last block at the block's number."""
 CALLER = Address(b"\xc4" * 20)
 """Calls REVERTER, ignores what happens, and succeeds."""
+POISON = bytes.fromhex("6175305b5f5f825f5f60ee5af150600356")
+"""Init code that calls an empty account with 30 kB of input for as long as its gas lasts: 150 gas each."""
 COINBASE = Address(b"\x11" * 20)
 
 _CODE = {

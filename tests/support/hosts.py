@@ -18,9 +18,9 @@ from nodes.rules.bundle import bundle_hash
 from nodes.rules.payload import UnsignedTransaction, sign
 from nodes.wire.bundles import bundle_to_bytes
 from nodes.wire.rollup import RollupClient
+from tests.support.patience import PATIENCE_S
 
 LOOPBACK = "127.0.0.1"
-READY_TIMEOUT_S = 30.0
 SCENARIO = """
 [scenario]
 name = "small"
@@ -84,7 +84,7 @@ async def running_host(config: HostConfig) -> AsyncIterator[tuple[Host, HostRead
     """A host in this loop, usable; stopped when the block is left."""
     host = Host(config)
     async with supervised(host.run(), stop=host.stop):
-        async with asyncio.timeout(READY_TIMEOUT_S):
+        async with asyncio.timeout(PATIENCE_S):
             ready = await host.wait_ready()
         yield host, ready
 
@@ -96,7 +96,7 @@ def address_of(ready: HostReady, node: str) -> str:
 
 async def until_executed(address: str, identity: bytes, *, legs: int = 1) -> list[str]:
     """Fates of the bundle's legs on one rollup, once it has met them."""
-    async with asyncio.timeout(READY_TIMEOUT_S), RollupClient(address) as rollup:
+    async with asyncio.timeout(PATIENCE_S), RollupClient(address) as rollup:
         async for _ in rollup.follow_heads():
             fates = await rollup.bundle_fates(identity)
             if len(fates) >= legs:

@@ -1,12 +1,12 @@
-"""A real L1 for tests: node, client, and accounts with ether, on ports from the OS."""
+"""A real L1 for tests: node, client, and accounts with ether, on free ports."""
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from coincurve import PrivateKey
 
@@ -15,6 +15,7 @@ from nodes.ethereum.client import L1Client, L1Receipt
 from nodes.ethereum.l1_node import BASE_FEE_WEI, L1Node
 from nodes.evm.anvil import find_anvil
 from nodes.evm.genesis import Account, ChainParameters, genesis_bytes, genesis_document
+from nodes.host.ports import RPC, PortBook
 from nodes.model.config import L1NodeConfig
 from nodes.model.errors import Unavailable
 from nodes.model.ids import Address
@@ -34,10 +35,11 @@ def anvil() -> Path:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """One that no outgoing connection takes before it is listened on: chosen as nodes choose theirs."""
+    with TemporaryDirectory() as folder:
+        book = PortBook(Path(folder) / "node", host="127.0.0.1")
+        with contextlib.closing(book):
+            return book.reserve([RPC])[RPC]
 
 
 def account(number: int, *, chain_id: int = L1_CHAIN_ID) -> L1Account:

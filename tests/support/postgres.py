@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import pytest
 
-_INITDB_S = 60
-_CONTROL_S = 30
+_INITDB_S = 240
+_CONTROL_S = 120
 _NOBODY = 65_534
 
 

@@ -35,7 +35,7 @@ from nodes.rules.hashes import keccak256
 from nodes.rules.sequenced_block import decode_header
 from nodes.rules.verdict import NO_VERDICT, aborts_hash, decode_report, next_aborts
 from nodes.sequencer.lazy import BACKEND
-from nodes.telemetry.clock import SystemClock
+from nodes.telemetry.clock import Clock, ManualClock, SystemClock
 from nodes.telemetry.crash import CrashPoint, no_crash
 from nodes.telemetry.tracer import DiscardingTracer, Tracer
 from nodes.wire.bundles import bundle_to_bytes
@@ -55,7 +55,8 @@ def make_resolver(
     sequencer: Sequencer,
     *,
     params: AgglayerParams | None = None,
-    report_timeout_ms: int = 10_000,
+    report_timeout_ms: int = 60_000,
+    clock: Clock | None = None,
     tracer: Tracer | None = None,
     crash: CrashPoint = no_crash,
 ) -> Resolver:
@@ -69,7 +70,7 @@ def make_resolver(
         verify_finality=BACKEND.verifier(BACKEND.finality_options(config)),
         directory=directory,
         report_timeout_ms=report_timeout_ms,
-        clock=SystemClock(),
+        clock=clock or SystemClock(),
         tracer=tracer or DiscardingTracer(),
         crash=crash,
     )
@@ -91,6 +92,18 @@ async def serving_resolver(resolver: Resolver) -> AsyncIterator[MailboxClient]:
         resolver.stop()
     if failure is not None:
         raise failure
+
+
+async def until_evicted(resolver: Resolver, clock: ManualClock, network: int, *, report_timeout_ms: int) -> None:
+    """Let time pass once nobody but this rollup is waited for, until it is evicted: nobody else can be late.
+
+    In steps that are too short to look like a pause of the resolver itself, which would accuse nobody.
+    """
+    async with asyncio.timeout(WAIT_S):
+        while list(resolver.state.evicted) != [network]:
+            if resolver.state.waits_for == [network]:
+                clock.advance(ns=report_timeout_ms * 1_000_000 // 5)
+            await asyncio.sleep(report_timeout_ms / 4_000)
 
 
 def submission(network: int, payload: bytes) -> bytes:

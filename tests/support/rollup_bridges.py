@@ -31,6 +31,14 @@ _FORWARDER_CODE = bytes.fromhex("365f5f375f5f365f5f73" + BRIDGE.hex() + "5af100"
 MESSAGE_FORWARDER = Address(b"\x45" * 20)
 """Receives messages of the bridge, and calls the bridge with what they say."""
 _MESSAGE_FORWARDER_CODE = bytes.fromhex("608436038060845f375f5f825f5f73" + BRIDGE.hex() + "5af100")
+LOUD_FORWARDER = Address(b"\x46" * 20)
+"""As FORWARDER; then it has LOOP pass much data between calls."""
+LOOP = Address(b"\x47" * 20)
+_LOUD_FORWARDER_CODE = bytes.fromhex(
+    "365f5f375f5f365f5f73" + BRIDGE.hex() + "5af1505f5f5f5f5f73" + LOOP.hex() + "62061a80f15000"
+)
+_LOOP_CODE = bytes.fromhex("6175305b5f5f825f5f60ee5af150600356")
+"""Calls an empty account with 30 kB of input for as long as its gas lasts."""
 REVERTS = 13
 _RECIPIENT_CODE = bytes.fromhex("34600d1460165734600714600f57005b60006000a0005b60006000fd")
 
@@ -41,6 +49,8 @@ def bridge_genesis(params: RollupParams) -> str:
     accounts: dict[Address, Account] = {address: Account(balance_wei=10**24) for address in ADDRESSES}
     accounts[Address(RECIPIENT)] = Account(nonce=1, code=_RECIPIENT_CODE)
     accounts[FORWARDER] = Account(nonce=1, code=_FORWARDER_CODE)
+    accounts[LOUD_FORWARDER] = Account(nonce=1, code=_LOUD_FORWARDER_CODE)
+    accounts[LOOP] = Account(nonce=1, code=_LOOP_CODE)
     accounts[MESSAGE_FORWARDER] = Account(nonce=1, code=_MESSAGE_FORWARDER_CODE)
     accounts |= rollup_agglayer_accounts(network_id=network, oracle=ADDRESSES[7])
     chain = ChainParameters(
@@ -117,6 +127,7 @@ __all__ = [
     "CHAINS",
     "FORWARDER",
     "GLOBAL_EXIT_ROOT",
+    "LOUD_FORWARDER",
     "MESSAGE_FORWARDER",
     "ORACLE_KEY",
     "REVERTS",

@@ -41,7 +41,9 @@ from nodes.telemetry.events import Event
 from nodes.telemetry.tracer import MemoryTracer, Tracer
 from tests.support.crafting import CHAIN_ID, ROLLUPS, make_testnet, seal
 
-WAIT_S = 20.0
+WAIT_S = 60.0
+TEST_S = 300.0
+"""Like the other, a guard against hanging; for all that a test does with a running node."""
 GENESIS_TIME_S = 1_700_000_000
 
 
@@ -372,7 +374,7 @@ class Bench:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[RollupNode]:
         """Run the node until the block is left."""
-        async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(TEST_S), asyncio.TaskGroup() as group:
             group.create_task(self.node.run(), name="node under test")
             await self.node.wait_ready()
             yield self.node

@@ -29,6 +29,7 @@ from nodes.telemetry.events import BlockExecuted, HeightResolved
 from nodes.telemetry.tracer import Tracer
 from nodes.wire.bundles import bundle_from_bytes
 from tests.support.crafting import CHAIN_ID, CHAINS, ROLLUPS, LegPlan, bundle, make_testnet
+from tests.support.patience import PATIENCE_S
 from tests.support.rollup_fakes import Bench, EngineRoom, MemorySequencer, WaitableTracer, make_config
 
 RESOLVER_KEY = PrivateKey(b"\x51" * 32)
@@ -149,6 +150,7 @@ class VerdictWorld:
         sequencer: Sequencer | None = None,
         testnet: TestnetParams | None = None,
         report_timeout_ms: int = 60_000,
+        clock: Clock | None = None,
         verify_finality: Any = lambda header_hash, proof: True,
         **params: Any,
     ) -> None:
@@ -158,6 +160,7 @@ class VerdictWorld:
         self.sequencer = SubmittingSequencer()
         self._source: Sequencer = sequencer or self.sequencer
         self._timeout_ms = report_timeout_ms
+        self._clock = clock or SystemClock()
         self._verify_finality = verify_finality
         self.tracer = WaitableTracer(SystemClock())
         self.resolver = self._resolver()
@@ -171,7 +174,7 @@ class VerdictWorld:
             verify_finality=self._verify_finality,
             directory=self.directory / "resolver",
             report_timeout_ms=self._timeout_ms,
-            clock=SystemClock(),
+            clock=self._clock,
             tracer=self.tracer,
         )
 
@@ -224,7 +227,7 @@ class VerdictWorld:
 
 async def resolved(bench: Bench, height: int) -> HeightResolved:
     """Wait until a node has the verdict of a height that touches it; the newest such event."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not any(event.height >= height for event in bench.events(HeightResolved)):
             await bench.tracer.wait_recorded()
     found: HeightResolved = next(event for event in bench.events(HeightResolved) if event.height >= height)
@@ -256,7 +259,7 @@ def hash_of(made: Bundle) -> BundleHash:
 
 async def resolved_in(bench: Bench, epoch: int, height: int) -> None:
     """Wait until a height is resolved in an epoch."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not any((event.epoch, event.height) == (epoch, height) for event in bench.events(HeightResolved)):
             await bench.tracer.wait_recorded()
 

@@ -34,7 +34,7 @@ from nodes.wire.streams import closing
 from tests.support.crafting import CHAIN_ID, make_testnet
 from tests.support.sequencer_configs import SIGNING_KEY
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 """Patience of a test for what must happen; it never waits this long unless something is broken."""
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from coincurve import PrivateKey
 
 from nodes.agglayer.batch import Batch, SettlementItem
+from nodes.evm.agglayer_contracts import MANAGER
 from nodes.evm.agglayer_genesis import l1_agglayer_accounts
 from nodes.evm.agglayer_l1_calls import attested_proof
 from nodes.evm.genesis import Account
@@ -146,7 +147,8 @@ class Rollups:
             for rollup, wanted in zip(self.all.values(), exits)
         )
         self._batches += 1
-        digest = settlement_digest([item.statement for item in items])
+        statements = [item.statement for item in items]
+        digest = settlement_digest(statements, l1_chain_id=params().l1_chain_id, manager=MANAGER)
         signatures = {address_of_key(key): sign_digest(digest, key) for key in ATTESTERS[:attesters]}
         return Batch(batch_id=self._batches, items=items, proof=attested_proof(signatures), proof_kind="attested")
 

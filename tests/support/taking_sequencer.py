@@ -7,6 +7,7 @@ from typing import Any
 from nodes.model.ids import SubmissionHash
 from nodes.ports import Ticket
 from nodes.rules.hashes import sha256
+from tests.support.patience import PATIENCE_S
 
 
 class TakingSequencer:
@@ -32,7 +33,7 @@ class TakingSequencer:
         ]
 
     async def wait_taken(self, count: int) -> None:
-        async with asyncio.timeout(5), self._changed:
+        async with asyncio.timeout(PATIENCE_S), self._changed:
             await self._changed.wait_for(lambda: len(self.taken) >= count)
 
     def follow(self, *_arguments: Any) -> Any:

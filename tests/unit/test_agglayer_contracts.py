@@ -248,6 +248,12 @@ EVENTS = [
         contracts.ClaimEvent(global_index=global_index_of(NetworkId(0), 6), token=ETH, dest_address=BOB, amount=8),
     ),
     (
+        log_of("AgglayerBridge", contracts.BRIDGE, "ClaimDetails", 1 << 64 | 6, 1, ROOT_1),
+        contracts.ClaimDetails(
+            global_index=global_index_of(NetworkId(0), 6), leaf_type=LeafType.MESSAGE, metadata_hash=ROOT_1
+        ),
+    ),
+    (
         log_of("AgglayerBridge", contracts.BRIDGE, "ContingentMint", ROOT_1, 200, 9, ROOT_2, 2, CAROL, BOB, 8),
         contracts.ContingentMint(
             bundle_hash=BundleHash(ROOT_1), leg_index=200, source_network=NetworkId(9), leaf=ROOT_2,

@@ -1,5 +1,6 @@
 """Secrets of a backend stay out of what is written: refused where they stand in a scenario, read from outside."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from coordinator.spec import Scenario, parse_scenario, resolve
 from coordinator.spec.backend_table import refuse_keys_of_others
 from coordinator.stages.bench import REPLAY_AFTER_WINDOWS, replay_delay_ns
 from coordinator.stages.inputs import write_inputs
-from nodes.model.errors import InvalidInput, InvalidScenario
+from coordinator.stages.outside import check_outside
+from nodes.model.errors import InvalidInput, InvalidScenario, Unavailable
 from nodes.sequencer.solana import BACKEND
 from nodes.sequencer.solana_options import Config
 
@@ -141,6 +143,20 @@ def test_an_https_endpoint_takes_no_emulated_link(tmp_path: Path) -> None:
         resolve(scenario(*keys, text=far))
     for near in (far.replace("eu-west-1", "none"), far.replace("eu-west-1", "us-east-1"), ""):
         resolve(scenario(*keys, text=near))
+
+
+async def test_an_rpc_that_nobody_serves_is_known_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound and not listening: nobody else gets it, and nobody answers
+        monkeypatch.setenv("RPC", f"http://127.0.0.1:{closed.getsockname()[1]}/?api-key={SECRET}")
+        testnet = resolve(scenario("backend.solana=env:RPC", f"backend.keypair={keypair_file(tmp_path)}"))
+        with pytest.raises(Unavailable, match="Is a Solana node running there, and is the URL right") as refused:
+            await check_outside(testnet, ray_address="")
+        assert SECRET not in str(refused.value)
+        await check_outside(testnet, ray_address="ray://elsewhere:10001")
+    await check_outside(resolve(scenario()), ray_address="")
 
 
 def test_a_key_for_another_backend_is_named_without_its_value() -> None:

@@ -14,6 +14,7 @@ from nodes.model.errors import Unavailable
 from nodes.model.ids import Address, Height, TxHash
 from nodes.model.status import BlockHead, Heads, LegFate
 from nodes.ports import NetworkProgress
+from tests.support.patience import PATIENCE_S
 
 NAMES = ("rollup-1", "rollup-2")
 HEIGHT = Height(5)
@@ -91,7 +92,7 @@ def follower(**layer: Any) -> tuple[Client, Bundle]:
     return client, Bundle.build(legs, expiry=100)
 
 
-async def stages(client: Client, bundle: Bundle, *, timeout_s: float = 10) -> list[str]:
+async def stages(client: Client, bundle: Bundle, *, timeout_s: float = PATIENCE_S) -> list[str]:
     events = client.follow(bundle, until_settled=True, timeout_s=timeout_s)
     return [event.stage async for event in events if event.stage != "leg"]
 
@@ -111,10 +112,10 @@ async def test_a_later_void_ends_it(moment: str, before: list[str]) -> None:
 
 async def test_a_void_is_told_where_nothing_settles() -> None:
     """The usual case: a rollup withholds its certificates."""
-    told = await stages(*follower(withholds=True, voids_before="settled"), timeout_s=0.05)
+    told = await stages(*follower(withholds=True, voids_before="settled"), timeout_s=0.3)
     assert told[-2:] == ["atomic_safe", "aborted"]
 
 
 async def test_what_stands_and_does_not_settle_in_time_is_an_error() -> None:
     with pytest.raises(Unavailable, match="was not settled on L1"):
-        await stages(*follower(withholds=True), timeout_s=0.05)
+        await stages(*follower(withholds=True), timeout_s=0.3)

@@ -109,7 +109,7 @@ CASES: dict[str, tuple[Callable[[], Certificate], RefusalKind, str]] = {
         "custom_chain_data: custom chain data of 100 bytes is cut short",
     ),
     "range of a stranger": (
-        lambda: stating(first(), heights(1, 4), key=STRANGER),
+        lambda: stating(first(), heights(1, 4), keys=[STRANGER]),
         SIGNATURE,
         "the range is not signed",
     ),
@@ -153,7 +153,7 @@ CASES: dict[str, tuple[Callable[[], Certificate], RefusalKind, str]] = {
 
 def stating_without_verdict(certificate: Certificate) -> Certificate:
     whole = stating(certificate, OUT_OF_NOTHING)
-    return replace(whole, custom_chain_data=whole.custom_chain_data[:177])
+    return replace(whole, custom_chain_data=whole.custom_chain_data[:178])
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -175,7 +175,7 @@ async def test_without_verdicts_none_may_be_stated(tmp_path: Path) -> None:
         with pytest.raises(CertificateRefused, match="a verdict is stated, but this testnet has none"):
             await service.orchestrator.submit(stating(first(), heights(1, 4)))
         whole = stating(first(), plain)
-        await service.orchestrator.submit(replace(whole, custom_chain_data=whole.custom_chain_data[:177]))
+        await service.orchestrator.submit(replace(whole, custom_chain_data=whole.custom_chain_data[:178]))
 
 
 @pytest.mark.parametrize(
@@ -223,6 +223,27 @@ async def test_a_committee_signs_up_to_its_threshold(tmp_path: Path) -> None:
         await service.drive(lambda: service.status(1, 0) is CertificateStatus.SETTLED)
 
 
+async def test_a_committee_signs_the_range_up_to_its_threshold_too(tmp_path: Path) -> None:
+    world = World(2)
+    unsigned = Chain(1).certificate([transfer(2, 5)], world.deposit(1, [100]))
+    digest = certificate_commitment(unsigned)
+    signatures = (sign_digest(digest, KEYS[0]), sign_digest(digest, STRANGER))
+    both = replace(unsigned, aggchain_data=Multisig(signatures=signatures))
+    service = CertificateHarness(tmp_path, MemoryL1(world), agglayer=committee(2))
+    async with service.running():
+        for few in ([KEYS[0]], [None, STRANGER], [KEYS[0], None], []):
+            with pytest.raises(CertificateRefused, match=r"the range is not signed by 2 of .* but 2 are needed") as one:
+                await service.orchestrator.submit(stating(both, heights(1, 4), keys=few))
+            assert one.value.kind == SIGNATURE
+        with pytest.raises(CertificateRefused, match=r"the range is not signed by 2 of .* not 0x"):
+            await service.orchestrator.submit(stating(both, heights(1, 4), keys=[KEYS[0], KEYS[0]]))
+        with pytest.raises(CertificateRefused, match=r"the range is not signed by 2 of .* 3 places for signatures"):
+            await service.orchestrator.submit(stating(both, heights(1, 4), keys=[KEYS[0], STRANGER, None]))
+        await service.orchestrator.submit(stating(both, heights(1, 4), keys=[KEYS[0], STRANGER]))
+        await service.drive(lambda: service.status(1, 0) is CertificateStatus.SETTLED)
+    assert service.l1.ranges[NetworkId(1)] == heights(1, 4)
+
+
 async def test_an_empty_range_must_keep_what_stands(tmp_path: Path) -> None:
     world = World(2)
     chain = Chain(1)
@@ -238,6 +259,22 @@ async def test_an_empty_range_must_keep_what_stands(tmp_path: Path) -> None:
             await service.orchestrator.submit(stating(following, forgetful))
         await service.orchestrator.submit(stating(following, chain.empty()))
         await service.drive(lambda: service.status(1, 1) is CertificateStatus.SETTLED)
+
+
+async def test_a_range_that_was_taken_out_on_the_way_is_missed(tmp_path: Path) -> None:
+    world = World(2)
+    chain = Chain(1)
+    service = CertificateHarness(tmp_path, MemoryL1(world))
+    async with service.running():
+        certificate = stating(chain.certificate([], world.deposit(1, [100])), heights(1, 4))
+        await service.orchestrator.submit(certificate)
+        chain.advance(certificate, heights(1, 4))
+        following = stating(chain.certificate([transfer(2, 5)]), heights(5, 9))
+        with pytest.raises(CertificateRefused, match="custom_chain_data: it is empty, but this network states ranges"):
+            await service.orchestrator.submit(replace(following, custom_chain_data=b""))
+        await service.orchestrator.submit(following)
+        await service.drive(lambda: service.status(1, 1) is CertificateStatus.SETTLED)
+    assert service.l1.ranges[NetworkId(1)] == heights(5, 9)
 
 
 async def test_the_same_certificate_again_is_the_same_and_a_settled_one_is_a_replay(tmp_path: Path) -> None:

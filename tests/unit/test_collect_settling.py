@@ -123,6 +123,15 @@ def test_a_new_epoch_replaces_the_verdict_and_a_restart_does_not() -> None:
     assert (trace("a", *records).resolved[1].at_ns, trace("a", *records).unresolved) == (62, None)
 
 
+def test_verdicts_of_heights_without_legs_of_the_load_are_not_waited_for() -> None:
+    made = NodeTrace("a", counts=lambda item: int(item.height == 1))
+    for at_ns, event in ((10, executed(1)), (20, executed(2)), (30, executed(3))):
+        made.feed(stamped_to_bytes(Stamped(monotonic_ns=at_ns, wall_ns=at_ns, event=event)))
+    assert made.unresolved == 1
+    made.feed(stamped_to_bytes(Stamped(monotonic_ns=40, wall_ns=40, event=resolved(1))))
+    assert made.unresolved is None, "heights 2 and 3 are of others"
+
+
 def test_a_bundle_settles_with_the_last_range_and_the_last_import() -> None:
     first = trace("a", (30, built(1, 0, 1, 3)), (31, built(1, 1, 4, 4)))
     second = trace("b", (30, built(2, 0, 1, 4)), (60, built(2, 1, 5, 4, 0, 1)))
@@ -156,6 +165,23 @@ def test_a_refused_certificate_counts_for_nothing_and_keeps_its_reason() -> None
     assert (row["rollup"], row["built_ns"], row["settled_ns"], row["exits"]) == ("rollup-1", 1_030, None, 1)
 
 
+def test_a_certificate_that_was_refused_at_the_door_does_not_hold_up_what_the_next_one_imports() -> None:
+    """Another stands in its place, so its rollup gives it up and builds anew; the layer never says a word of it."""
+    refused = replace(built(2, 1, 1, 9, 0), certificate_id=sha256(b"given up"))
+    rollups = [trace("rollup-1", (1, built(1, 0, 1, 9))), trace("rollup-2", (1, refused), (3, built(2, 1, 1, 9, 0)))]
+    layer = trace("agglayer", (5, moved(1, 0, SETTLED, 1, 9)), (7, moved(2, 1, SETTLED, 1, 9)))
+    lives = certificate_lives(rollups, [layer], {})
+    assert [(life.status, life.stands) for life in lives] == [("settled", True), ("given_up", False), ("settled", True)]
+    bundles, fates = sent([4])
+    stages = bundle_stages(
+        bundles, fates, rollups, lives, mints=[1], has_verdicts=True, settles=True, offsets_ns={}
+    )  # fmt: skip
+    assert stages.settled is not None
+    assert stages.settled.tolist() == [7]
+    alone = certificate_lives([trace("rollup-2", (1, refused))], [], {})
+    assert [life.status for life in alone] == ["built"], "it may be on its way"
+
+
 def test_a_settlement_that_l1_reorged_is_final_only_when_it_is_again() -> None:
     ours = certificate_id(1, 0)
     agglayer = trace(
@@ -169,6 +195,15 @@ def test_a_settlement_that_l1_reorged_is_final_only_when_it_is_again() -> None:
     (life,) = certificate_lives([], [agglayer], {})
     assert (life.times_ns["final"], life.settlement_tx) == (60, b"\6" * 32)
     assert settlements_table(agglayer, 1).to_pylist()[-1]["at_ns"] == 61
+
+
+def test_what_the_settler_calls_final_before_the_service_calls_it_settled_is_both_at_once() -> None:
+    ours = certificate_id(1, 0)
+    service = trace(
+        "g", (40, settlement("included", ours)), (45, settlement("final", ours)), (47, moved(1, 0, SETTLED, 1, 3))
+    )
+    (life,) = certificate_lives([], [service], {})
+    assert (life.times_ns["settled"], life.times_ns["final"]) == (45, 45)
 
 
 def test_tables_of_reorgs_and_verdicts_have_what_was_traced() -> None:

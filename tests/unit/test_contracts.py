@@ -29,6 +29,7 @@ from nodes.evm.contracts import (
     transfer_call,
 )
 from nodes.model.errors import InvalidInput, UnknownName
+from tests.support.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 ALICE = bytes.fromhex("00000000000000000000000000000000000000a1")
@@ -253,6 +254,6 @@ def test_the_hot_path_loads_no_heavy_library() -> None:
         "c.increment_call(key=1); print(sorted({'web3', 'eth_abi', 'eth_utils', 'grpc'} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=True
     )
     assert done.stdout.strip() == "[]"

@@ -17,6 +17,11 @@ def test_what_came_during_the_load_is_apart_from_what_stood_before_it() -> None:
     assert found["setup_costs"] == {"lamports": 700, "posted_bytes": 0}
 
 
+def test_what_was_paid_before_the_load_only_is_no_cost_of_it() -> None:
+    found = cost_documents({"deployment_lamports": 58, "resigned": 0}, {"deployment_lamports": 58, "resigned": 0})
+    assert found == {"costs": {"resigned": 0}, "setup_costs": {"deployment_lamports": 58, "resigned": 0}}
+
+
 def test_a_backend_that_pays_nobody_has_no_costs_and_an_unread_end_gives_none() -> None:
     assert cost_documents({}, {}) == {}
     assert cost_documents({"lamports": 700}, None) == {}

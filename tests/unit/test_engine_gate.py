@@ -3,6 +3,7 @@
 import asyncio
 
 from nodes.evm.gate import Gate
+from tests.support.patience import PATIENCE_S
 
 
 async def test_reads_run_together_and_a_change_runs_alone() -> None:
@@ -57,7 +58,7 @@ async def test_a_failed_or_cancelled_holder_leaves_the_gate_open() -> None:
     blocked.cancel()
     task.cancel()
     await asyncio.gather(task, blocked, return_exceptions=True)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_S):
         await _change(gate)
         async with gate.reading():
             pass

@@ -7,7 +7,7 @@ import pytest
 
 from nodes.evm import ipc
 from nodes.evm.ipc import IpcConnection
-from nodes.model.errors import EngineFailure, Overloaded, RpcError
+from nodes.model.errors import AnswerTooLong, EngineFailure, Overloaded, RpcError
 
 
 class FakeTransport(asyncio.Transport):
@@ -114,8 +114,57 @@ async def test_an_answer_without_end_is_cut_off(
     connection: IpcConnection, transport: FakeTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ipc, "MAX_ANSWER_BYTES", 100)
+    monkeypatch.setattr(ipc, "_SURELY_TAKEN_BYTES", 50)
     future = connection.send("eth_a", b"[]")
     connection.data_received(b'{"' + b"a" * 200)
     with pytest.raises(EngineFailure, match="more than 100 bytes"):
         await future
     assert transport.aborted
+
+
+@pytest.mark.parametrize("piece", [1, 7, 64, 10_000])
+async def test_an_answer_too_long_fails_its_request_alone(
+    connection: IpcConnection, transport: FakeTransport, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    monkeypatch.setattr(ipc, "_SURELY_TAKEN_BYTES", 50)
+    futures = [connection.send("eth_a", b"[]", max_bytes=limit) for limit in (1_000, 100, 100, 100)]
+    forsaken = connection.send("eth_b", b"[]", max_bytes=100)
+    forsaken.cancel()
+    long = {number: answer(number, "x" * 500) for number in (1, 2, 5)}
+    stream = long[2] + long[1] + answer(3, "short") + long[5] + answer(4, "last")
+    for at in range(0, len(stream), piece):
+        connection.data_received(stream[at : at + piece])
+        held = max(len(connection._buffer) - piece, 0)
+        assert held <= 1_000
+    assert await futures[0] == "x" * 500
+    with pytest.raises(AnswerTooLong, match="eth_a: the answer has more than 100 bytes") as caught:
+        await futures[1]
+    assert caught.value.code == -32005
+    assert [await future for future in futures[2:]] == ["short", "last"]
+    await connection.settle(deadline_s=60)
+    assert not transport.aborted
+
+
+async def test_settling_waits_for_answers_that_nobody_waits_for(
+    connection: IpcConnection, transport: FakeTransport
+) -> None:
+    await connection.settle(deadline_s=60)  # nothing is under way
+    caller = asyncio.ensure_future(connection.request("evm_mine"))
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    settling = asyncio.ensure_future(connection.settle(deadline_s=60))
+    await asyncio.sleep(0)
+    assert not settling.done()
+    connection.data_received(answer(1, "0x0"))
+    await settling
+
+    connection.send("evm_mine", b"[]").cancel()
+    with pytest.raises(EngineFailure, match="did not answer evm_mine within 0 s"):
+        await connection.settle(deadline_s=0)
+    settling = asyncio.ensure_future(connection.settle(deadline_s=60))
+    connection.connection_lost(None)
+    await settling
+    with pytest.raises(EngineFailure):
+        connection.send("eth_blockNumber", b"[]")

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import pytest
 
 from coordinator.faults import FAULTS, Injector, PlannedFault, check_times, faults_of, injector, plan_faults
+from coordinator.faults.forgeries import Accepted, Attempt
 from coordinator.faults.kinds import (
     OF_EVERY_SEQUENCER,
     Crash,
@@ -28,7 +29,7 @@ from coordinator.faults.kinds import (
 from coordinator.spec import Scenario, parse_scenario, resolve
 from coordinator.spec.scenario import FaultTable
 from nodes.model.config import HostReady, NodeEndpoint
-from nodes.model.errors import InvalidScenario, Unavailable, UnknownName
+from nodes.model.errors import InvalidInput, InvalidScenario, Unavailable, UnknownName
 from nodes.model.faults import (
     AttestWrong,
     CrashAt,
@@ -158,7 +159,8 @@ class Testnet:
     async def kill(self, node: str, what: str = "process") -> None:
         self.done.append(("kill", node, what))
 
-    async def wait_recovered(self, node: str) -> float:
+    async def wait_recovered(self, node: str, *, timeout_s: float) -> float:
+        assert timeout_s >= injector.RECOVERY_TIMEOUT_S
         self.done.append(("recovered", node))
         if not self._recovers:
             raise Unavailable(f"{node} did not recover")
@@ -196,7 +198,62 @@ async def test_a_target_that_does_not_recover_is_recorded_with_the_reason() -> N
     await injector.run(start_ns=clock.monotonic_ns())
     (record,) = injector.records
     assert record.healed_ns is None
+    assert record.carried_out
     assert "did not recover" in record.problem
+
+
+async def test_a_fault_has_its_own_length_to_heal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Standing(Testnet):
+        async def sequenced_height(self) -> int:
+            return 7
+
+    monkeypatch.setattr(injector, "READY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(injector, "POLL_S", 0.001)
+    clock, testnet = SystemClock(), Standing(recovers=True)
+    fault = PlannedFault(at_s=0, name="rpc_down", target="sequencer", kind=RpcOutage(for_s=0.1), lasts_s=0.1)
+    made = Injector(
+        [fault], testnet, sequenced_height=testnet.sequenced_height, clock=clock, tracer=MemoryTracer(clock)
+    )
+    await made.run(start_ns=clock.monotonic_ns())
+    assert made.records[0].problem == "no block was sequenced for 0.15 s after rpc_down"
+
+
+async def test_a_fault_comes_at_its_time_although_an_earlier_one_has_the_sequencer_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = [None, None, 7, 7, 8, 9]
+
+    class Away(Testnet):
+        async def sequenced_height(self) -> int:
+            height = answers.pop(0)
+            if height is None:
+                raise Unavailable("it is down")
+            return height
+
+    monkeypatch.setattr(injector, "POLL_S", 0.001)
+    clock, testnet = SystemClock(), Away(recovers=True)
+    made = Injector(
+        kills(0), testnet, sequenced_height=testnet.sequenced_height, clock=clock, tracer=MemoryTracer(clock)
+    )
+    await made.run(start_ns=clock.monotonic_ns())
+    (record,) = made.records
+    assert (record.carried_out, record.problem, answers) == (True, "", [])
+    assert record.healed_ns is not None
+
+
+async def test_a_fault_that_the_target_refuses_was_not_carried_out() -> None:
+    class Refusing(Testnet):
+        async def inject(self, node: str, fault: Fault) -> None:
+            raise InvalidInput("a fork of depth 60 is not possible")
+
+    clock, testnet = SystemClock(), Refusing(recovers=True)
+    fault = PlannedFault(at_s=0, name="solana_fork", target="sequencer", kind=SolanaFork(depth=60))
+    made = Injector(
+        [fault], testnet, sequenced_height=testnet.sequenced_height, clock=clock, tracer=MemoryTracer(clock)
+    )
+    await made.run(start_ns=clock.monotonic_ns())
+    (record,) = made.records
+    assert (record.carried_out, record.healed_ns, record.problem) == (False, None, "a fork of depth 60 is not possible")
 
 
 @pytest.mark.parametrize(
@@ -243,6 +300,27 @@ async def test_what_is_done_for_a_while_is_undone(name: str, target: str, kind: 
     await made.run(start_ns=clock.monotonic_ns())
     assert testnet.done == [*[("inject", target, fault) for fault in injected], ("recovered", target)]
     assert made.records[0].healed_ns is not None
+
+
+@pytest.mark.parametrize("is_refused", [True, False])
+async def test_what_was_forged_is_kept_with_its_answer(is_refused: bool) -> None:
+    clock, testnet = SystemClock(), Testnet(recovers=True)
+    tried = Attempt(what="a claim once more", where="rollup-1", answer="AlreadyClaimed()")
+
+    async def forge(attempts: list[Attempt]) -> None:
+        attempts.append(tried)
+        if not is_refused:
+            raise Accepted("a contingent mint on L1 succeeds on L1")
+
+    made = Injector(
+        plan(FaultTable(at_s=0, kind="forge")), testnet, sequenced_height=testnet.sequenced_height, clock=clock,
+        tracer=MemoryTracer(clock), forge=forge,
+    )  # fmt: skip
+    await made.run(start_ns=clock.monotonic_ns())
+    (record,) = made.records
+    assert (record.target, record.attempts) == ("agglayer", (tried,))
+    assert (record.healed_ns is not None, record.carried_out) == (is_refused, is_refused)
+    assert record.problem == ("" if is_refused else "a contingent mint on L1 succeeds on L1")
 
 
 class RestartedControl:
@@ -375,6 +453,34 @@ def test_a_fault_that_the_backend_cannot_have_is_refused_with_one_that_can(fault
 )
 def test_a_fault_that_the_backend_can_have_is_planned(fault: str, overrides: list[str]) -> None:
     assert len(faults_with(scenario_with(fault, *overrides))) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "lasts_s"),
+    [
+        ('kind = "rpc_down"\nfor_s = 70.0', 70),
+        ('kind = "lag_rpc"\nbehind_slots = 5\nslots = 200', 82),
+        ('kind = "skip_slots"\nslots = 300', 120),
+        ('kind = "drop_transactions"\nslots = 10', 4),
+        ('kind = "solana_fork"\ndepth = 5', 2),
+        ('kind = "kill"', 0),
+    ],
+)
+def test_what_goes_on_by_itself_has_a_length_in_slots_or_seconds(fault: str, lasts_s: float) -> None:
+    text = f'[scenario]\nname = "t"\n[[faults]]\nat_s = 1\ntarget = "sequencer"\n{fault}\n'
+    assert faults_with(parse_scenario(text, source="t.toml", overrides=["backend=solana"]))[0].lasts_s == lasts_s
+
+
+def test_a_fork_below_what_is_finalized_is_refused_before_the_start() -> None:
+    def fork(depth: int, *overrides: str) -> Scenario:
+        text = f'[scenario]\nname = "t"\n[[faults]]\nat_s = 3\nkind = "solana_fork"\ndepth = {depth}\n'
+        return parse_scenario(text, source="t.toml", overrides=["backend=solana", *overrides])
+
+    assert len(faults_with(fork(31))) == 1
+    with pytest.raises(InvalidScenario, match=r"t\.toml: the solana_fork at_s = 3 has depth = 32, .* 31 slots behind"):
+        faults_with(fork(32))
+    with pytest.raises(InvalidScenario, match="finalizes 8 slots behind"):
+        faults_with(fork(9, "backend.solana.finalize_slots=8"))
 
 
 def test_backends_name_faults_that_exist_and_every_fault_of_a_sequencer_is_somebodys() -> None:

@@ -380,8 +380,22 @@ def test_memos_name_rollups_by_their_place() -> None:
     assert codec.decode_memo(call.data) == (POSTING, (1,))
     assert (inbox.is_memo, inbox.origin_slot, dict(inbox.accounts)) == (True, 12, {})
     assert call.program_id == inbox.program_id
-    assert memo_cu_limit(900) > 317_290
+
+
+@pytest.mark.parametrize(
+    ("length", "units"), [(1, 15_135), (5, 16_587), (100, 50_252), (500, 190_377), (900, 330_502), (1_000, 365_533)]
+)
+def test_the_limit_of_a_memo_is_enough_for_the_older_program(length: int, units: int) -> None:
+    """`units` were measured with SPL Memo 3.0.0, the payer among the accounts; some payers' addresses take 500 more."""
+    assert units + 500 < memo_cu_limit(length) < 1.5 * units
     assert memo_cu_limit(10_000) == 1_400_000
+
+
+def test_the_limit_of_a_memo_is_enough_for_the_newer_program() -> None:
+    svm = InboxSvm()
+    inbox = memo_inbox([rollup_id_of(3)], origin_slot=0)
+    call = posting_call(svm.payer_key, inbox, [rollup_id_of(3)], POSTING)
+    done(svm.send([call], budget=Budget(cu_limit=memo_cu_limit(len(call.data)), cu_price_micro_lamports=1)))
 
 
 def event_of(outcome: TransactionMetadata) -> bytes:

@@ -18,6 +18,7 @@ from nodes.model.ids import ZERO_HASH
 from nodes.rules.payload import address_of, decode
 from nodes.telemetry.clock import SystemClock
 from nodes.wire.bundles import bundle_from_bytes
+from tests.support.patience import PATIENCE_S
 from tests.support.settling import ORACLE_KEY, params
 from tests.support.taking_sequencer import TakingSequencer
 
@@ -159,7 +160,7 @@ async def test_what_was_not_accepted_is_sent_again_with_the_same_bytes(tmp_path:
     await view.add(root(1))
     sequencer.refusals = [Unavailable("down") for _ in range(4)]
     async with running(tmp_path, view, sequencer):
-        await asyncio.wait_for(sequencer.has_refused.wait(), 5)
+        await asyncio.wait_for(sequencer.has_refused.wait(), PATIENCE_S)
     sequencer.refusals = [Overloaded("full", retry_after_ms=1)]
     await view.add(root(2))
     async with running(tmp_path, view, sequencer):
@@ -216,7 +217,7 @@ async def test_a_rollup_that_does_not_answer_or_is_refused_holds_up_no_other(tmp
     await view.add(root(1))
     sequencer.refusals = [InvalidSubmission("the sequencer does not know it")]
     async with running(tmp_path, view, sequencer, nonce_of=nonce_of):
-        await asyncio.wait_for(sequencer.has_refused.wait(), 5)
+        await asyncio.wait_for(sequencer.has_refused.wait(), PATIENCE_S)
         assert brought(sequencer, ONE) == []
     async with running(tmp_path, view, sequencer, nonce_of=nonce_of):
         await sequencer.wait_taken(1)

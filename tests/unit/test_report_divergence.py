@@ -115,3 +115,21 @@ def test_limits_of_the_check_are_warnings(tmp_path: Path) -> None:
         "the difference that was made in rollup-1 was not found",
     ):
         assert part in said
+
+
+def test_when_a_difference_was_found_is_said_and_too_late_is_a_warning(tmp_path: Path) -> None:
+    exclude = DivergenceConfig(mode="all", sample_per_s=5.0, policy="exclude")
+    run = document(totals(total=9, waiting=70), FOUND, totals(total=10, checked=10, differing=1), config=exclude)
+    assert run["divergence"]["rollups"][0]["most_waiting"] == 70
+    made = {**FAULT, "injected_ns": 2 * S - 1_500_000_000 + 5}
+    in_time = results_of(tmp_path / "a", {**run, "faults": [made], "load_end_ns": 20 * S})
+    assert any("rollup-1 was found 1.5 s after it was made" in line for line in in_time.findings)
+    assert not any("after the end of the load" in line for line in in_time.warnings)
+    ((_, said),) = divergence_facts(in_time.divergence)
+    assert "at most 70 of a rollup waited" in said
+    late = results_of(tmp_path / "b", {**run, "faults": [made], "load_end_ns": S + 5, "atomicity": "agglayer"})
+    assert any("found 1.0 s after the end of the load" in line for line in late.warnings)
+    assert any("rollup-1 was not evicted before the run ended" in line for line in late.warnings)
+    notices = [{"kind": "evict", "height": 9, "rollup": "rollup-1", "voided": 0}]
+    told = results_of(tmp_path / "c", {**run, "faults": [made], "atomicity": "agglayer", "notices": notices})
+    assert not any("was not evicted" in line for line in told.warnings)

@@ -8,13 +8,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
 from benchmarks.report import ALL_FORMATS, print_report, write_report
+from benchmarks.report.canvas import label_rows
 from benchmarks.report.style import PALETTE
 from benchmarks.report.tables import latex
 from benchmarks.report.terminal import report_text
+from coordinator.record import STALLS
 from tests.support.synthetic_layer import SyntheticLayer
 from tests.support.synthetic_run import SECOND_NS, ZERO_NS, write_synthetic_run
 
@@ -185,6 +189,19 @@ def test_validity_comes_before_any_figure(tmp_path: Path) -> None:
     assert text.index("Not valid:") < text.index("ALL LEGS OR NONE BROKE") < text.index("Carried") < text.index("p50")
 
 
+def test_the_last_stall_says_who_waited_and_why(tmp_path: Path) -> None:
+    stalls = [
+        {"node": node, "at_ns": ZERO_NS + at, "height": at, "reason": reason, "source": "sequencer"}
+        for node, at, reason in (("agglayer", 9, "start the testnet anew"), ("rollup-1", 3, "no leaf proof"))
+    ]
+    write_synthetic_run(tmp_path)
+    pq.write_table(pa.Table.from_pylist(stalls, schema=STALLS), tmp_path / "events" / "stalls.parquet")
+    warnings = write_report(tmp_path, formats=()).warnings
+    (told,) = [warning for warning in warnings if "stalled" in warning]
+    assert told.startswith("readers stalled 2 times ")
+    assert told.endswith("last agglayer at height 9: start the testnet anew")
+
+
 def test_a_terminal_with_colours_prints_too(tmp_path: Path) -> None:
     results = write_report(write_synthetic_run(tmp_path), formats=())
     file = io.StringIO()
@@ -195,3 +212,12 @@ def test_a_terminal_with_colours_prints_too(tmp_path: Path) -> None:
 def test_results_json_is_what_was_returned(tmp_path: Path) -> None:
     results = write_report(write_synthetic_run(tmp_path), formats=())
     assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(results.as_json()))
+
+
+def test_labels_of_faults_stand_on_as_many_rows_as_they_need() -> None:
+    assert label_rows([0.1, 0.5], [0.3, 0.3]) == [(0, False), (0, False)]
+    assert label_rows([0.1, 0.1, 0.2], [0.3, 0.3, 0.05]) == [(0, False), (1, False), (2, False)]
+    # Beyond the right end it stands on the other side, as long as there is room.
+    assert label_rows([0.5, 0.9], [0.3, 0.3]) == [(0, False), (1, True)]
+    assert label_rows([0.9], [0.95]) == [(0, False)]
+    assert label_rows([], []) == []

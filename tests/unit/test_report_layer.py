@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,12 @@ INCLUSION = SyntheticLayer(mode="inclusion", settle=False, made_units=7)
 
 def results_of(directory: Path, layer: SyntheticLayer | None, **changes: Any) -> Results:
     return compute_results(read_run(write_synthetic_run(directory, layer=layer, **changes)))
+
+
+def change_run(directory: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    run = json.loads((directory / "run.json").read_text())
+    change(run)
+    (directory / "run.json").write_text(json.dumps(run))
 
 
 def section(results: Results) -> dict[str, Any]:
@@ -185,6 +192,16 @@ def test_an_unsound_rollup_can_lose_only_what_is_its_own(tmp_path: Path) -> None
     assert not compute_results(read_run(tmp_path)).invariants["value_conserved"]
 
 
+def test_how_far_rollups_may_look_ahead_is_named(tmp_path: Path) -> None:
+    write_synthetic_run(tmp_path, layer=SyntheticLayer())
+    path = tmp_path / "run.json"
+    run = json.loads(path.read_text())
+    run["agglayer"]["speculation_heights"] = 32
+    path.write_text(json.dumps(run))
+    said = dict(layer_wording.facts(compute_results(read_run(tmp_path))))["Verdicts"]
+    assert said.endswith("; at most 32 heights executed ahead of their verdicts")
+
+
 def test_what_the_bond_paid_stands_beside_what_it_can_carry(tmp_path: Path) -> None:
     write_synthetic_run(tmp_path, layer=SyntheticLayer(mode="bond", run={"bond": PAID}))
     results = write_report(tmp_path, formats=("tables",))
@@ -231,6 +248,55 @@ def test_settlement_that_does_not_keep_up_is_said(tmp_path: Path) -> None:
     assert results.valid
 
 
+@pytest.mark.parametrize("lie", ["state", "withholds"])
+def test_bundles_that_cannot_settle_by_the_scenario_are_told_apart_from_late_ones(tmp_path: Path, lie: str) -> None:
+    write_synthetic_run(tmp_path, layer=SyntheticLayer(unsettled_from_s=12))
+    change_run(tmp_path, lambda run: run["agglayer"].update(liars={"rollup-1": lie}))
+    results = compute_results(read_run(tmp_path))
+    bundles = section(results)["settlement"]["bundles"]
+    stuck, late = bundles["unsettled_of_them"], bundles["unsettled"] - bundles["unsettled_of_them"]
+    assert min(stuck, late) > 0
+    said = " ".join(results.warnings)
+    assert f"{stuck:,} of {bundles['completed']:,} completed bundles touch rollup-1, whose exits the scenario" in said
+    assert f"settlement did not keep up: {late:,} of {bundles['completed']:,} completed bundles were not" in said
+    assert "ranges of those who import from there end below the lowest such import until it is voided" in said
+
+
+def test_a_certificate_may_be_proved_before_its_heights_are_resolved_again(tmp_path: Path) -> None:
+    """A void takes `safe` back; what a certificate covers already comes again equal, and keeps its certificate."""
+    write_synthetic_run(tmp_path, layer=SyntheticLayer())
+    path = tmp_path / "events" / "bundles.parquet"
+    columns = pq.read_table(path)
+    place = next(at for at, proved in enumerate(columns.column("proved_ns").to_pylist()) if proved)
+    proved_ns, height = columns.column("proved_ns")[place].as_py(), columns.column("height")[place].as_py()
+    safe = columns.column("atomic_safe_ns").to_pylist()
+    safe[place] = proved_ns + 500_000_000
+    at = columns.column_names.index("atomic_safe_ns")
+    pq.write_table(columns.set_column(at, "atomic_safe_ns", pa.array(safe, type=pa.int64())), path)
+    assert not compute_results(read_run(tmp_path)).invariants["times_in_order"]
+
+    def void(*, from_height: int, after_ms: int) -> None:
+        notice = {"kind": "void", "height": from_height, "at_ns": proved_ns + after_ms * 1_000_000, "voided": 1}
+        change_run(tmp_path, lambda run: run.update(notices=[notice]))
+
+    void(from_height=height, after_ms=100)
+    assert compute_results(read_run(tmp_path)).invariants["times_in_order"]
+    void(from_height=height + 1, after_ms=100)
+    assert not compute_results(read_run(tmp_path)).invariants["times_in_order"], "not resolved again"
+    void(from_height=height, after_ms=600)
+    assert not compute_results(read_run(tmp_path)).invariants["times_in_order"], "the void came later"
+
+
+def test_tokens_that_nobody_counted_are_named(tmp_path: Path) -> None:
+    results = results_of(tmp_path, AGGLAYER)
+    assert layer_wording.value(section(results)["conservation"]) == "conserved in LOCK"
+    others = [{"network": 2, "address": f"0x{number:040x}", "events": 3} for number in range(7)]
+    change_run(tmp_path, lambda run: run["conservation"].update(not_counted=others))
+    said = layer_wording.value(section(compute_results(read_run(tmp_path)))["conservation"])
+    assert said.startswith(f"conserved in LOCK; not counted: 0x{0:040x} of network 2, 0x{1:040x} of network 2, ")
+    assert said.endswith(" and 2 more")
+
+
 @pytest.mark.parametrize(
     ("prover", "label"),
     [
@@ -275,6 +341,29 @@ def test_what_was_refused_has_its_reason_everywhere(tmp_path: Path) -> None:
         assert why in shown
         assert why[:40] in text
     assert any("2 certificates were refused" in warning for warning in results.warnings)
+
+
+def test_a_run_in_which_nothing_settles_but_refusals_pile_up_is_not_valid(tmp_path: Path) -> None:
+    results = results_of(tmp_path, SyntheticLayer(refused=2, unsettled_from_s=0))
+    assert not results.valid
+    assert any("nothing settled, and 2 certificates were refused" in reason for reason in results.invalid_reasons)
+
+
+def test_forgeries_stand_among_what_was_refused(tmp_path: Path) -> None:
+    write_synthetic_run(tmp_path, layer=SyntheticLayer())
+    tried = {"what": "a claim once more", "where": "rollup-1", "answer": "AlreadyClaimed()"}
+    fault = {
+        "kind": "forge",
+        "target": "agglayer",
+        "injected_ns": 1,
+        "healed_ns": 2,
+        "problem": "",
+        "attempts": [tried],
+    }
+    change_run(tmp_path, lambda run: run.update(faults=[fault]))
+    entries = section(compute_results(read_run(tmp_path)))["refused"]["entries"]
+    why = "a claim once more, refused by rollup-1: AlreadyClaimed()"
+    assert {"what": "forgery", "who": "a thief", "why": why, "count": 1} in entries
 
 
 def test_a_rollup_whose_exits_no_balance_covers_is_named(tmp_path: Path) -> None:

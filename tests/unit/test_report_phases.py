@@ -8,10 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.report import Results
+from benchmarks.report import Results, write_report
 from benchmarks.report.load_phases import saturation
 from benchmarks.report.results import compute_results
 from benchmarks.report.run_data import read_run
+from benchmarks.report.wording import recoveries
 from tests.support.synthetic_run import SECOND_NS, ZERO_NS, write_synthetic_run
 
 
@@ -131,6 +132,61 @@ def test_a_fault_that_delayed_nothing(tmp_path: Path) -> None:
     row = results_of(tmp_path, faults=(fault,)).faults[0]
     assert row["healed_s"] is None
     assert row["recovery_ms"] == 0
+
+
+def _fault(kind: str, from_s: float, until_s: float | None, **changes: Any) -> dict[str, Any]:
+    healed_ns = None if until_s is None else ZERO_NS + round(until_s * SECOND_NS)
+    return {
+        "kind": kind, "target": "sequencer", "injected_ns": ZERO_NS + round(from_s * SECOND_NS),
+        "healed_ns": healed_ns, "carried_out": True, "problem": "", **changes,
+    }  # fmt: skip
+
+
+def test_what_a_later_fault_delays_is_not_told_of_an_earlier_one(tmp_path: Path) -> None:
+    write_synthetic_run(tmp_path, faults=(_fault("skip_slots", 6, 6.5), _fault("rpc_down", 10, 12)))
+    _delay(tmp_path, from_s=10.0, until_s=13.0)
+    results = compute_results(read_run(tmp_path))
+    first, second = results.faults
+    assert first["executed_ms"]["after"]["p99"] < 130
+    assert (first["recovery_ms"], first["next_s"]) == (0, 10)
+    assert second["executed_ms"]["before"]["p99"] < 130
+    assert second["recovery_ms"] == pytest.approx(3_000, abs=150)
+    assert second["executed_ms"]["after"]["p50"] < 130
+    lines = recoveries(results)
+    assert lines[0].endswith("no bundle took longer than 1.5 times the p99 before")
+    assert "recovered after 3," in lines[1]
+
+
+def test_a_fault_that_was_not_over_before_the_next_says_so(tmp_path: Path) -> None:
+    write_synthetic_run(tmp_path, faults=(_fault("rpc_down", 6, 7), _fault("kill", 8, 8.2), _fault("kill", 14, 14.2)))
+    _delay(tmp_path, from_s=6.0, until_s=9.0)
+    first, second, third = (results := compute_results(read_run(tmp_path))).faults
+    assert first["recovery_ms"] is None
+    assert recoveries(results)[0].endswith("not recovered before the next fault at 8 s")
+    # What was delayed by the first is no measure of what is usual.
+    assert second["executed_ms"]["before"] == first["executed_ms"]["before"]
+    assert second["executed_ms"]["before"]["p99"] < 130
+    assert third["executed_ms"]["before"]["p99"] < 130
+    assert third["recovery_ms"] == 0
+
+
+def test_a_fault_that_was_not_carried_out_is_no_measurement(tmp_path: Path) -> None:
+    failed = _fault("solana_fork", 6, None, carried_out=False, problem="a fork of depth 60 is not possible")
+    results = results_of(tmp_path, faults=(failed, _fault("kill", 8, 9)))
+    assert not results.valid
+    assert any("the solana_fork of sequencer was not carried out" in reason for reason in results.invalid_reasons)
+    assert not any("solana_fork" in warning for warning in results.warnings)
+    assert recoveries(results)[0] == (
+        "solana_fork of sequencer at 6 s: not carried out (a fork of depth 60 is not possible)"
+    )
+    assert results.faults[1]["executed_ms"]["before"]["count"] > 0
+    write_report(tmp_path)
+
+
+def test_a_fault_that_did_not_heal_is_a_warning(tmp_path: Path) -> None:
+    results = results_of(tmp_path, faults=(_fault("kill", 8, None, problem="it did not recover"),))
+    assert results.valid
+    assert "the kill of sequencer did not heal: it did not recover" in results.warnings
 
 
 def _delay(directory: Path, *, from_s: float, until_s: float) -> None:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.report import BrokenRunDirectory, Results, wording
+from benchmarks.report import BrokenRunDirectory, Results, wording, write_report
 from benchmarks.report.results import compute_results
 from benchmarks.report.run_data import read_run
 from tests.support.synthetic_run import MS_NS, SECOND_NS, ZERO_NS, write_synthetic_run
@@ -185,9 +185,11 @@ def test_an_invariant_that_nobody_checked_is_not_claimed(tmp_path: Path) -> None
 
 def test_a_fault_that_was_not_carried_out_is_not_passed_over(tmp_path: Path) -> None:
     fault = {"kind": "pause", "target": "rollup-1", "injected_ns": ZERO_NS + SECOND_NS, "healed_ns": None}
-    results = results_of(tmp_path, faults=({**fault, "problem": "it runs on another machine"},))
-    expected = "the pause of rollup-1 was not carried out or did not heal: it runs on another machine"
-    assert expected in results.warnings
+    fault |= {"carried_out": False, "problem": "it runs on another machine"}
+    results = results_of(tmp_path, faults=(fault,))
+    (reason,) = results.invalid_reasons
+    assert reason.startswith("the pause of rollup-1 was not carried out, so the load did not meet")
+    assert reason.endswith(": it runs on another machine")
 
 
 def test_clocks_of_several_machines_are_an_error_bar_in_every_report(tmp_path: Path) -> None:
@@ -225,6 +227,20 @@ def test_an_interrupted_run_says_so_and_counts_what_was_due_until_then(tmp_path:
     assert results.bundles["unsent"] == 400
     assert results.latency_ms["executed"]["failures"] == 0
     assert results.kept_up
+
+
+def test_a_run_whose_testnet_broke_says_what_broke_when_and_what_to_do(tmp_path: Path) -> None:
+    at_ns = ZERO_NS + 12_300 * MS_NS
+    broken = {"part": "rollup-2", "reason": "its engine ended", "remedy": "Start it again.", "at_ns": at_ns}
+    ending = {"interrupted": True, "interrupt_reason": "rollup-2 broke", "interrupted_ns": at_ns, "broken": broken}
+    results = results_of(tmp_path, lost_bundles=3, run=ending)
+    assert not results.valid
+    told = "rollup-2 broke for good 12.3 s after the load began (its engine ended): only what had become due by then is"
+    assert results.invalid_reasons == [
+        f"{told} counted. Start it again.",
+        "3 accepted bundles had no outcome when it broke",
+    ]
+    assert results.load["measured_to_s"] == 12.3
 
 
 def test_a_run_in_which_nothing_completed(tmp_path: Path) -> None:
@@ -270,6 +286,30 @@ def test_the_backends_own_formula_is_used(tmp_path: Path) -> None:
     assert results.expected_ms["sequenced"]["p50"] == 6_000
     assert list(results.expected_ms) == ["sequenced"]
     assert any("faster than expected" in finding for finding in results.findings)
+
+
+def test_a_formula_of_whole_bundles_is_not_compared_with_bundles_in_pieces(tmp_path: Path) -> None:
+    entry = {"formula": "a slot", "p50_ms": 6_000.0, "p99_ms": 11_880.0, "whole_bytes_max": 973}
+    run = {"expected": {"sequenced": entry}, "costs": {"posted_bytes": 900}}
+    assert {row["verdict"] for row in results_of(tmp_path / "a", run=run).expected_vs_measured} == {"faster"}
+    run["costs"] = {"posted_bytes": 10**9}
+    write_synthetic_run(tmp_path / "b", run=run)
+    results = write_report(tmp_path / "b", formats=("html",))
+    assert {row["verdict"] for row in results.expected_vs_measured} == {"not applicable"}
+    assert "; not applicable: bundles go in pieces (" in results.expected_ms["sequenced"]["formula"]
+    assert not any("than expected" in finding for finding in results.findings)
+    assert "bundles go in pieces" in (tmp_path / "b" / "report.html").read_text(encoding="utf-8")
+
+
+def test_agreement_says_by_how_much_it_differs(tmp_path: Path) -> None:
+    (row, *_) = results_of(tmp_path, capacity_per_s=5_490).expected_vs_measured
+    assert row["difference_share"] == pytest.approx(row["measured_ms"] / row["expected_ms"] - 1, abs=1e-4)
+    assert (
+        wording.theory_verdict("agrees", by_construction=True, difference_share=0.0921)
+        == "agrees, by construction, +9.2 %"
+    )
+    assert wording.theory_verdict("slower", by_construction=True, difference_share=0.5) == "slower, +50.0 %"
+    assert wording.theory_verdict("not applicable", by_construction=True, difference_share=3.0) == "not applicable"
 
 
 def test_a_shared_process_is_counted_once(tmp_path: Path) -> None:

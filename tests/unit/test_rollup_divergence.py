@@ -9,12 +9,13 @@ from nodes.divergence.forms import Counts, Report
 from nodes.model.config import DivergenceConfig
 from nodes.model.faults import SilenceReports
 from nodes.rollup.divergence_link import FOUND_FILE, DivergenceLink
-from nodes.telemetry.clock import Clock
+from nodes.telemetry.clock import Clock, ManualClock
 from nodes.telemetry.events import EvidenceFound, HeightResolved, ReaderStalled
 from nodes.telemetry.tracer import Tracer
 from tests.support.crafting import LegPlan, plain
 from tests.support.divergence_fakes import FOUND, Client
 from tests.support.engine_chain import PARAMS, genesis
+from tests.support.resolver_rollups import until_evicted
 from tests.support.rollup_fakes import Bench, EngineRoom, MemorySequencer, make_config
 from tests.support.rollup_verdicts import HERE, THERE, MemoryCertifier, VerdictWorld, pair, resolved
 
@@ -87,7 +88,8 @@ async def test_a_halted_node_is_halted_after_a_restart_and_serves_what_it_had(tm
 
 
 async def test_an_excluded_node_has_nothing_settled_from_the_difference_on(tmp_path: Path) -> None:
-    world = VerdictWorld(tmp_path, report_timeout_ms=150)
+    clock = ManualClock()
+    world = VerdictWorld(tmp_path, report_timeout_ms=150, clock=clock)
     async with world.resolving() as resolver:
         there = world.bench(2)
         async with there.running():
@@ -100,6 +102,7 @@ async def test_an_excluded_node_has_nothing_settled_from_the_difference_on(tmp_p
                 find(client, 2)
                 await node.inject(SilenceReports(on=False))  # of a fault that is over, and of nothing else
                 later = [cut_own(world.sequencer, 0)]
+                await until_evicted(resolver, clock, 1, report_timeout_ms=150)
                 await resolved(here, later[-1])
                 assert resolver.state.evicted
             assert [told.height for told in certifier.told] == [1, 2, 3]

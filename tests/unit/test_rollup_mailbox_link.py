@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from nodes.model.ids import Height
 from nodes.model.verdict import MailboxEvent, SignedReport, VerdictRef
 from nodes.rollup.mailbox_link import KEPT_WHILE_EVICTED, MailboxLink
+from tests.support.patience import PATIENCE_S
 
 
 class FakeMailbox:
@@ -43,7 +44,7 @@ async def handed_in(heights: range, *, is_evicted: bool) -> list[int]:
     link.firm_up_to(Height(heights.stop))
     sending = asyncio.create_task(link.send())
     link.silence(False)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await mailbox.arrived.wait()
     sending.cancel()
     return [report.report[0] for report in mailbox.reports]

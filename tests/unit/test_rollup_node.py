@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nodes.model.errors import (
+    AnswerTooLong,
     EngineFailure,
     InvalidInput,
     StateDivergence,
@@ -20,8 +21,9 @@ from nodes.model.ids import Height, RollupId
 from nodes.model.sequenced_block import BlockRef, Commitment, RolledBack, SequencerEvent
 from nodes.rollup.heads import HeadChange
 from nodes.rules.bundle import bundle_hash
-from nodes.telemetry.events import BlockExecuted, BlockReorged, NodeRecovered, ReaderStalled
+from nodes.telemetry.events import BlockExecuted, BlockReorged, CheckpointWritten, NodeRecovered, ReaderStalled
 from tests.support.crafting import CHAINS, LegPlan, bundle, plain
+from tests.support.patience import PATIENCE_S
 from tests.support.rollup_fakes import Bench, EngineRoom, MemoryEngine, MemorySequencer, make_config
 
 HERE, THERE = CHAINS[0], CHAINS[1]
@@ -85,13 +87,13 @@ async def test_safe_and_finalized_follow_the_promises(tmp_path: Path) -> None:
         await bench.height(3)
         assert (node.heads.latest.number, node.heads.safe.number, node.heads.finalized.number) == (3, 0, 0)
         sequencer.raise_commitment(2, Commitment.FIRM)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             async for heads in node.follow_heads():
                 if heads.safe.number == 2:
                     break
         assert node.heads.finalized.number == 0
         sequencer.raise_commitment(1, Commitment.FINAL)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             async for heads in node.follow_heads():
                 if heads.finalized.number == 1:
                     break
@@ -189,6 +191,31 @@ async def test_restart_replays_to_the_same_hashes(tmp_path: Path, interval: int)
     written = [int(path.stem) for path in (tmp_path / "checkpoints").glob("*.checkpoint")]
     assert recovered[0].checkpoint_height in (written if interval == 4 else [0])
     assert [event.height for event in events if event.replayed] == list(range(recovered[0].checkpoint_height + 1, 12))
+
+
+async def test_a_state_too_long_to_dump_puts_the_checkpoint_off(tmp_path: Path) -> None:
+    sequencer, room = MemorySequencer(), EngineRoom()
+    refused: list[int] = []
+
+    def dump_late(engine: MemoryEngine) -> None:
+        dump = engine.dump
+
+        async def long_at_first() -> bytes:
+            if len(refused) < 2:
+                refused.append((await engine.head())[0])
+                raise AnswerTooLong(method="anvil_dumpState", maximum_bytes=1)
+            return await dump()
+
+        engine.dump = long_at_first  # type: ignore[method-assign]
+
+    room.prepare = dump_late
+    bench = Bench(tmp_path, [sequencer], room.start, config=make_config(checkpoint_interval_heights=4))
+    fill(sequencer, 16)
+    async with bench.running():
+        written = await bench.traced(CheckpointWritten)
+    assert refused[1] == refused[0] + 4
+    assert written.height == refused[1] + 4
+    assert len(room.started) == 1
 
 
 async def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:

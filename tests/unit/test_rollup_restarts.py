@@ -12,6 +12,7 @@ from nodes.model.sequenced_block import BlockRef, Commitment, FilteredBlock, Seq
 from nodes.rollup import follower as follower_module
 from nodes.telemetry.events import CheckpointWritten, NodeRecovered
 from tests.support.crafting import CHAINS, LegPlan, bundle, plain
+from tests.support.patience import PATIENCE_S
 from tests.support.rollup_fakes import WAIT_S, Bench, EngineRoom, MemoryEngine, MemorySequencer, make_config
 
 HERE, THERE = CHAINS[0], CHAINS[1]
@@ -32,7 +33,7 @@ async def test_a_cancelled_node_ends_though_it_loses_its_engine_in_the_same_step
     await bench.height(3)
     room.started[-1].kill()
     running.cancel()
-    await asyncio.wait([running], timeout=2)
+    await asyncio.wait([running], timeout=PATIENCE_S)
     try:
         assert running.cancelled()
     finally:

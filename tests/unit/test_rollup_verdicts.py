@@ -1,6 +1,8 @@
 """Rollup nodes that learn verdicts: execution ahead, going back, reports, safe heights, restarts."""
 
 import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,14 +15,26 @@ from nodes.model.faults import SilenceReports
 from nodes.model.ids import Address, BundleHash, Height
 from nodes.model.sequenced_block import Commitment
 from nodes.model.verdict import (
+    NO_ABORTS,
+    FailureKind,
+    LegFailure,
+    MailboxEvent,
+    SignedReport,
     SignedVerdict,
+    VerdictRef,
 )
 from nodes.rollup.verdict_store import pack_safe, unpack_safe
+from nodes.rules.signing import sign_digest
+from nodes.rules.verdict import aborts_hash, decode_report, encode_report, report_digest
+from nodes.telemetry.clock import ManualClock
 from nodes.telemetry.events import BlockExecuted, BlockReorged, EvidenceFound, HeightResolved
-from tests.support.crafting import LegPlan, bundle, plain
+from tests.support.crafting import CHAIN_ID, LegPlan, bundle, plain
+from tests.support.patience import PATIENCE_S
+from tests.support.resolver_rollups import until_evicted
 from tests.support.rollup_verdicts import (
     CONTENDED,
     HERE,
+    REPORTER_KEYS,
     REVERTS,
     THERE,
     Killed,
@@ -130,6 +144,49 @@ async def test_only_rollups_that_are_struck_execute_again(tmp_path: Path) -> Non
         assert not there.events(BlockReorged)
 
 
+class SlanderingMailbox:
+    """On its way to the resolver a rollup's first report of each height blames a bundle, under the rollup's own key."""
+
+    def __init__(self, world: VerdictWorld, bundle_hash: BundleHash) -> None:
+        self._world = world
+        self._blamed = LegFailure(0, bundle_hash, 0, FailureKind.REVERTED)
+
+    async def submit_reports(self, reports: Sequence[SignedReport]) -> None:
+        """Blame, sign, hand on."""
+        await self._world.resolver.submit_reports([self._changed(signed) for signed in reports])
+
+    def follow(self, after: VerdictRef) -> AsyncGenerator[MailboxEvent, None]:
+        """The resolver's own."""
+        return self._world.resolver.follow(after)
+
+    def _changed(self, signed: SignedReport) -> SignedReport:
+        report = decode_report(signed.report)
+        if report.aborts_hash != aborts_hash(NO_ABORTS):
+            return signed
+        encoded = encode_report(replace(report, failures=(*report.failures, self._blamed)))
+        key = REPORTER_KEYS[report.network_id - 1]
+        return SignedReport(encoded, sign_digest(report_digest(encoded, chain_id=CHAIN_ID), key))
+
+
+async def test_a_reporter_without_a_leg_that_has_a_bundle_aborted_is_published(tmp_path: Path) -> None:
+    world = VerdictWorld(tmp_path)
+    async with world.resolving():
+        own = bundle([LegPlan(chain=HERE), LegPlan(chain=HERE, nonce=1)])
+        here, there = world.bench(1), world.bench(2, mailbox=SlanderingMailbox(world, hash_of(own)))
+        world.sequencer.cut(own, plain(LegPlan(chain=THERE, key=3)))
+        world.sequencer.cut(pair(1))
+        async with here.running() as node, there.running():
+            event = await resolved(here, 1)
+            await resolved(here, 2)
+            # The verdict follows from its reports, so it holds, and what comes after it too.
+            assert [struck for struck, _, _ in event.aborted] == [hash_of(own)]
+            (found,) = here.events(EvidenceFound)
+            assert found.accused == f"the reporter of {world.params.networks[1].name} (network 2)"
+            assert f"bundle {hash_of(own).hex()}, in which it has no leg" in found.detail
+            assert (await node.status()).stalled == ""
+        assert not there.events(EvidenceFound), "who has no leg in a bundle does not know of it"
+
+
 async def test_execution_runs_ahead_and_no_further(tmp_path: Path) -> None:
     world = VerdictWorld(tmp_path)
     async with world.resolving():
@@ -147,7 +204,8 @@ async def test_execution_runs_ahead_and_no_further(tmp_path: Path) -> None:
 
 
 async def test_a_silent_rollup_is_evicted_and_comes_back(tmp_path: Path) -> None:
-    world = VerdictWorld(tmp_path, report_timeout_ms=150)
+    clock = ManualClock()
+    world = VerdictWorld(tmp_path, report_timeout_ms=150, clock=clock)
     async with world.resolving() as resolver:
         here, there = world.bench(1), world.bench(2)
         async with here.running(), there.running() as sibling:
@@ -155,13 +213,14 @@ async def test_a_silent_rollup_is_evicted_and_comes_back(tmp_path: Path) -> None
             await resolved(here, 1)
             await sibling.inject(SilenceReports(on=True))
             world.sequencer.cut(pair(0, 1), plain(LegPlan(chain=HERE, key=5)), plain(LegPlan(chain=THERE, key=5)))
+            await until_evicted(resolver, clock, 2, report_timeout_ms=150)
             event = await resolved(here, 2)
             assert [reason for _, reason, _ in event.aborted] == [AbortReason.EVICTED]
             await resolved(there, 2)
             assert last_fates(there)[2] == ["aborted", "succeeded"]
             await sibling.inject(SilenceReports(on=False))
             nonce = 1
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 while resolver.state.evicted:
                     world.sequencer.cut(*[plain(LegPlan(chain=chain, key=5, nonce=nonce)) for chain in (HERE, THERE)])
                     nonce += 1

@@ -11,7 +11,7 @@ import pytest
 
 from nodes.rollup.rpc.dispatch import Dispatcher
 from nodes.rollup.rpc.methods import SUBSCRIBE, UNSUBSCRIBE, build_methods
-from nodes.rollup.rpc.subscriptions import Mailbox
+from nodes.rollup.rpc.subscriptions import new_mailbox
 from nodes.telemetry.clock import ManualClock
 from tests.support.rpc_fakes import FakeNode, FakeSequencer
 
@@ -61,7 +61,7 @@ def dispatcher(node: FakeNode) -> Dispatcher:
 
 async def ask(dispatcher: Dispatcher, body: Any, *, socket: bool = False) -> Any:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    answer = await dispatcher.answer(data, Mailbox() if socket else None)
+    answer = await dispatcher.answer(data, new_mailbox() if socket else None)
     return json.loads(answer) if answer else None
 
 

@@ -1,6 +1,5 @@
 """Requests, batches and notifications in; answers with the right codes out; bounded queues of one connection."""
 
-import asyncio
 import json
 import logging
 from collections.abc import Iterator
@@ -10,12 +9,11 @@ from typing import Any
 
 import pytest
 
+from nodes.json_rpc.faults import RpcFault
 from nodes.model.errors import EngineFailure, LimitExceeded, Overloaded, Pruned, RpcError, Unavailable
 from nodes.rollup.rpc.dispatch import Dispatcher
-from nodes.rollup.rpc.errors import RpcFault
 from nodes.rollup.rpc.methods import build_methods
 from nodes.rollup.rpc.params import Params
-from nodes.rollup.rpc.subscriptions import Mailbox
 from nodes.telemetry.clock import ManualClock
 from tests.support.rpc_fakes import FakeNode, FakeSequencer
 
@@ -150,24 +148,3 @@ async def test_a_bug_is_logged_and_answered_as_internal(node: FakeNode, caplog: 
     assert answer["error"]["code"] == -32603
     assert "secret" not in answer["error"]["message"]
     assert "ZeroDivisionError" in caplog.text
-
-
-async def test_a_mailbox_keeps_order_and_ends_when_it_is_full() -> None:
-    box = Mailbox(max_messages=3, max_bytes=10)
-    for message in (b"aaaa", b"bb", b"c"):
-        box.put(message)
-    assert not box.end_reason
-    box.put(b"d")
-    assert "too slow: 3 messages wait" in box.end_reason
-    box.put(b"e")
-    assert [await box.take() for _ in range(3)] == [b"aaaa", b"bb", b"c"]
-    with pytest.raises(TimeoutError):  # nothing came after the end: what is missing is missing visibly
-        await asyncio.wait_for(box.take(), 0.01)
-
-
-async def test_a_mailbox_bounds_bytes_that_wait_and_not_one_answer() -> None:
-    box = Mailbox(max_messages=3, max_bytes=10)
-    box.put(bytes(100))
-    assert not box.end_reason
-    box.put(b"x")
-    assert box.end_reason

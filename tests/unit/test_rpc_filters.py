@@ -9,14 +9,16 @@ from typing import Any
 import orjson
 import pytest
 
+from nodes.json_rpc.faults import RpcFault
+from nodes.json_rpc.mailbox import Mailbox
 from nodes.rollup.rpc import filters as filters_module
-from nodes.rollup.rpc.errors import RpcFault
 from nodes.rollup.rpc.filters import UNUSED_NS, Filters
 from nodes.rollup.rpc.logs import LogSearch
 from nodes.rollup.rpc.params import Params
 from nodes.rollup.rpc.reader import ChainReader
-from nodes.rollup.rpc.subscriptions import Mailbox, Publisher
+from nodes.rollup.rpc.subscriptions import Publisher, new_mailbox
 from nodes.telemetry.clock import ManualClock
+from tests.support.patience import PATIENCE_S
 from tests.support.rpc_fakes import FakeNode, bloom_of, log_of
 
 TOKEN, OTHER = b"\x0a" * 20, b"\x0b" * 20
@@ -135,7 +137,7 @@ async def test_a_rewind_shows_removed_logs_and_the_new_branch(parts: Parts) -> N
 
 
 async def test_subscribers_see_logs_and_their_removal_in_order(parts: Parts) -> None:
-    box = Mailbox()
+    box = new_mailbox()
     everything = parts.publisher.subscribe(box, Params(["logs", {}]))
     parts.publisher.subscribe(box, Params(["logs", {"address": "0x" + OTHER.hex()}]))
     async with parts.publishing():
@@ -151,7 +153,7 @@ async def test_subscribers_see_logs_and_their_removal_in_order(parts: Parts) -> 
 
 
 async def test_a_subscriber_that_does_not_read_is_ended_and_not_skipped(parts: Parts) -> None:
-    slow, quick = Mailbox(max_messages=2), Mailbox()
+    slow, quick = Mailbox(max_messages=2, max_bytes=1_000_000), new_mailbox()
     for box in (slow, quick):
         parts.publisher.subscribe(box, Params(["logs", {}]))
     async with parts.publishing():
@@ -166,7 +168,7 @@ async def test_a_subscriber_that_does_not_read_is_ended_and_not_skipped(parts: P
 
 
 async def test_when_the_publisher_falls_behind_everybody_is_told(parts: Parts) -> None:
-    box = Mailbox()
+    box = new_mailbox()
     parts.publisher.subscribe(box, Params(["logs", {}]))
     name = await parts.filters.new_block_filter(Params([]))
     async with parts.publishing():
@@ -176,14 +178,14 @@ async def test_when_the_publisher_falls_behind_everybody_is_told(parts: Parts) -
         assert "faster than they could be sent" in box.end_reason
         with pytest.raises(RpcFault, match="filter not found"):
             await parts.changes(name)
-        fresh = Mailbox()
+        fresh = new_mailbox()
         parts.publisher.subscribe(fresh, Params(["logs", {}]))
         parts.add_log()
-        assert orjson.loads(await asyncio.wait_for(fresh.take(), 5))["params"]["result"]["removed"] is False
+        assert orjson.loads(await asyncio.wait_for(fresh.take(), PATIENCE_S))["params"]["result"]["removed"] is False
 
 
 async def test_subscriptions_are_checked_bounded_and_ended(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    box = Mailbox()
+    box = new_mailbox()
     for params in (["nothing"], [], ["logs", {"topics": 5}], ["newPendingTransactions", 1], ["newHeads", {}, 1]):
         with pytest.raises(RpcFault) as refused:
             parts.publisher.subscribe(box, Params(params))
@@ -193,7 +195,7 @@ async def test_subscriptions_are_checked_bounded_and_ended(parts: Parts, monkeyp
     with pytest.raises(RpcFault, match="MAX_SUBSCRIPTIONS"):
         parts.publisher.subscribe(box, Params(["newHeads"]))
     with pytest.raises(RpcFault, match="subscription not found"):
-        parts.publisher.unsubscribe(Mailbox(), Params([name]))  # another connection's
+        parts.publisher.unsubscribe(new_mailbox(), Params([name]))  # another connection's
     assert parts.publisher.unsubscribe(box, Params([name]))
 
 

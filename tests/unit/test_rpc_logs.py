@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from nodes.json_rpc.faults import RpcFault
 from nodes.model.errors import Pruned
 from nodes.rollup import index as index_module
-from nodes.rollup.rpc.errors import RpcFault
 from nodes.rollup.rpc.logs import LogSearch, log_query
 from nodes.rollup.rpc.reader import ChainReader
 from tests.support.rpc_fakes import FakeNode, bloom_of, log_of

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from nodes.rollup.rpc.errors import RpcFault
+from nodes.json_rpc.faults import RpcFault
 from nodes.rollup.rpc.params import BlockReference, Params, block_reference, call_object, quantity, storage_slot
 
 ADDRESS = "0x" + "Ab" * 20

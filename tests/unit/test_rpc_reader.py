@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from nodes.json_rpc.faults import RpcFault
 from nodes.model.errors import EngineFailure, Overloaded, Pruned, RpcError
 from nodes.model.ids import TxHash
 from nodes.rollup.rpc import reader as reader_module
-from nodes.rollup.rpc.errors import RpcFault
 from nodes.rollup.rpc.params import BlockReference
 from nodes.rollup.rpc.reader import LATEST, ChainReader
 from tests.support.rpc_fakes import FakeNode

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from nodes.rollup.rpc.errors import INVALID_PARAMS, LIMIT_EXCEEDED, RpcFault
+from nodes.json_rpc.faults import INVALID_PARAMS, RpcFault
+from nodes.rollup.rpc.errors import LIMIT_EXCEEDED
 from nodes.rollup.rpc.methods import build_methods
 from nodes.rollup.rpc.params import Params
 from nodes.rollup.rpc.state import MAX_SIMULATED_BLOCKS, MAX_SIMULATED_CALLS, MAX_SIMULATED_LEGS

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from nodes.json_rpc.faults import RpcFault
 from nodes.model.errors import InvalidSubmission, Overloaded, Unavailable
 from nodes.model.ids import hex_of
 from nodes.rollup.pending import PendingPool
 from nodes.rollup.rpc.accepted import MAX_BUNDLES, AcceptedBundle, AcceptedTransactions
-from nodes.rollup.rpc.errors import RpcFault
 from nodes.rollup.rpc.methods import build_methods
 from nodes.rollup.rpc.params import Params
 from nodes.rules.hashes import keccak256

@@ -17,7 +17,7 @@ from nodes.model.agglayer import (
     RollupClaim,
     SettledRange,
 )
-from nodes.model.ids import ZERO_HASH, Height
+from nodes.model.ids import ZERO_HASH, Address, Height
 from nodes.model.proof_errors import (
     MultisigError,
     MultisigInvalidSignature,
@@ -252,17 +252,23 @@ def test_attesters_sign_all_statements() -> None:
     statements = [statement_bytes(bytes([n]) * 196, RANGE) for n in range(3)]
     assert statements[1] == b"\x01" * 196 + encode_range(RANGE)
     assert {len(statement) for statement in statements} == {STATEMENT_BYTES}
-    assert settlement_digest(statements) == keccak256(b"".join(statements))
+    manager = Address(b"\x21" * 20)
+    digest = settlement_digest(statements, l1_chain_id=900, manager=manager)
+    deployment = (900).to_bytes(32, "big") + manager
+    assert digest == keccak256(b"lockstep.settlement" + deployment + keccak256(b"".join(statements)))
+    assert digest != settlement_digest(statements, l1_chain_id=901, manager=manager)
+    assert digest != settlement_digest(statements, l1_chain_id=900, manager=Address(b"\x22" * 20))
     with pytest.raises(ValueError, match="196 bytes, not 195"):
         statement_bytes(bytes(195), RANGE)
 
 
 @pytest.mark.parametrize("verdict", [None, SignedVerdict(b"verdict", bytes(range(65)))])
-def test_chain_data_both_ways(verdict: SignedVerdict | None) -> None:
-    signature = bytes(range(1, 66))
-    data = pack_chain_data(RANGE, signature, verdict)
-    assert unpack_chain_data(data) == (RANGE, signature, verdict)
-    for end in (1, RANGE_BYTES, RANGE_BYTES + 64, *((RANGE_BYTES + 65 + 65,) if verdict else ())):
+@pytest.mark.parametrize("signatures", [(), (bytes(range(1, 66)),), (None, bytes(range(1, 66)), None)])
+def test_chain_data_both_ways(verdict: SignedVerdict | None, signatures: tuple[bytes | None, ...]) -> None:
+    data = pack_chain_data(RANGE, signatures, verdict)
+    assert unpack_chain_data(data) == (RANGE, signatures, verdict)
+    places = RANGE_BYTES + 1 + 65 * len(signatures)
+    for end in (1, RANGE_BYTES, *range(RANGE_BYTES + 1, places), *((places + 65,) if verdict else ())):
         with pytest.raises(ValueError, match=f"{end} bytes is cut short"):
             unpack_chain_data(data[:end])
     assert unpack_chain_data(b"") is None

@@ -6,7 +6,7 @@ import pytest
 
 from nodes.model.agglayer import NetworkId
 from nodes.model.errors import InvalidVerdict
-from nodes.model.execution import AbortReason
+from nodes.model.execution import AbortReason, AdmittedBundle
 from nodes.model.ids import BundleHash, Height
 from nodes.model.verdict import (
     ALL_LEGS,
@@ -22,7 +22,7 @@ from nodes.model.verdict import (
     Report,
     VoidedBundle,
 )
-from nodes.rules.evaluation import flaw_of_report
+from nodes.rules.evaluation import flaw_of_report, foreign_strikes
 from nodes.rules.verdict import (
     BURN_ADDRESS,
     BURN_GAS,
@@ -32,6 +32,7 @@ from nodes.rules.verdict import (
     matched_mints,
     next_aborts,
     plan,
+    strikes,
     touched_networks,
     unmatched_mints,
 )
@@ -216,3 +217,27 @@ def test_a_report_that_an_execution_can_give_has_no_flaw() -> None:
     # The ordinal of a struck bundle is what another rollup said: a report may know better.
     fine = report(1, LegFailure(3, X, 0, MISMATCH), LegFailure(1, Y, 0, REVERTED), exits=(LegExit(2, Z, 0, LEAF, 1),))
     assert flaw_of_report(fine, struck) == ""
+
+
+def test_who_strikes_what() -> None:
+    matched, unmatched = LegMint(0, X, 1, NetworkId(1), LEAF), LegMint(2, Z, 1, NetworkId(1), LEAF)
+    reports = [
+        report(3, LegFailure(1, Y, 0, REVERTED), LegFailure(1, Y, 1, SKIPPED)),
+        report(1, LegFailure(1, Y, 2, REVERTED), exits=(LegExit(0, X, 0, LEAF, 7),)),
+        report(2, mints=(matched, unmatched)),
+    ]
+    assert strikes(reports) == [(1, Y), (2, Z), (3, Y)]
+
+
+def test_who_strikes_a_bundle_without_a_leg_in_it_is_named() -> None:
+    bundles = [AdmittedBundle(X, 0, (rollup_of(1), rollup_of(2))), AdmittedBundle(Y, 1, (rollup_of(1),))]
+    first = [
+        report(1, LegFailure(0, X, 0, REVERTED), LegFailure(1, Y, 0, SKIPPED)),
+        report(2, LegFailure(1, Y, 0, REVERTED), exits=(LegExit(0, Y, 0, LEAF, 1),)),
+        report(3, LegFailure(0, X, 0, REVERTED), LegFailure(2, Z, 0, REVERTED)),
+    ]
+    second = [report(2, LegFailure(1, Y, 0, REVERTED)), report(3, mints=(LegMint(1, Y, 0, NetworkId(1), LEAF),))]
+    # Of Z nobody here knows where its legs are.
+    assert foreign_strikes([first, second], bundles, params=PARAMS) == [(2, Y), (3, X), (3, Y)]
+    honest = [report(1, LegFailure(0, X, 0, REVERTED)), report(2, LegFailure(0, X, 1, REVERTED))]
+    assert foreign_strikes([honest], bundles, params=PARAMS) == []

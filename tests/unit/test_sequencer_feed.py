@@ -10,14 +10,13 @@ import pytest
 from nodes.model.errors import Pruned, Unavailable
 from nodes.model.ids import HeaderHash
 from nodes.model.sequenced_block import BlockSequenced, SequencedBlock, SequencerEvent
+from nodes.node_file import to_end
 from nodes.rules.bundle import row_bytes
 from nodes.rules.sequenced_block import encode_header, genesis_ref, place
 from nodes.sequencer.feed import BlockFeed, ServedBlock
-from nodes.sequencer.threads import to_end
 from nodes.wire.blocks import stored_block_to_bytes
 from tests.support.crafting import CHAIN_ID, CHAINS, ROLLUPS, LegPlan, bundle, seal
-
-WAIT_S = 10
+from tests.support.patience import PATIENCE_S
 
 
 def test_rows_count_under_every_rollup_they_touch() -> None:
@@ -41,7 +40,7 @@ class Log:
         self.reads += 1
         found = self.blocks.get(height)
         self.has_read.set()
-        assert self.gate.wait(WAIT_S)
+        assert self.gate.wait(PATIENCE_S)
         if found is None:
             raise Pruned(f"no block of height {height}")
         return stored_block_to_bytes(found)
@@ -87,10 +86,10 @@ class Feed:
         self.log.has_read.clear()
         self.log.gate.clear()
         asked = asyncio.ensure_future(anext(self.events))
-        assert await asyncio.to_thread(self.log.has_read.wait, WAIT_S)
+        assert await asyncio.to_thread(self.log.has_read.wait, PATIENCE_S)
         yield asked
         self.log.gate.set()
-        await asyncio.wait([asked], timeout=WAIT_S)
+        await asyncio.wait([asked], timeout=PATIENCE_S)
 
     async def close(self) -> None:
         self.log.gate.set()
@@ -155,11 +154,11 @@ async def test_a_thread_is_waited_for_where_its_task_is_cancelled() -> None:
 
     def work() -> None:
         began.set()
-        assert go_on.wait(WAIT_S)
+        assert go_on.wait(PATIENCE_S)
         ended.append(True)
 
     working = asyncio.ensure_future(to_end(work))
-    await asyncio.to_thread(began.wait, WAIT_S)
+    await asyncio.to_thread(began.wait, PATIENCE_S)
     for _ in range(2):
         working.cancel()
         done, _waiting = await asyncio.wait([working], timeout=0.01)

@@ -16,6 +16,7 @@ from nodes.rules.posting import flaw_of_size
 from nodes.solana.submit_journal import SubmitJournal
 from nodes.solana.submitter import SubmitterRules
 from nodes.telemetry.crash import CrashPoint
+from tests.support.patience import PATIENCE_S
 from tests.support.solana_posting import ROLLUPS, bundle_of, offer_of
 from tests.support.solana_submitting import CHAIN_ID, PAYERS, World, bundles, worlds
 
@@ -202,7 +203,7 @@ async def test_run_posts_by_itself_and_stops(make: Callable[..., World]) -> None
     async with asyncio.TaskGroup() as group:
         running = group.create_task(world.submitter.run())
         await world.accept(*bundles(10))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while len(world.chain.entries()) < 10:
                 await asyncio.sleep(0)
                 if world.chain.open:
@@ -219,7 +220,7 @@ async def test_run_goes_on_when_the_node_is_back(make: Callable[..., World]) -> 
     told = asyncio.Event()
     world.submitter._on_stall = lambda reason: told.set()
     world.chain.is_down = True
-    async with asyncio.TaskGroup() as group, asyncio.timeout(10):
+    async with asyncio.TaskGroup() as group, asyncio.timeout(PATIENCE_S):
         running = group.create_task(world.submitter.run())
         await told.wait()
         await world.accept(bundle_of(1))

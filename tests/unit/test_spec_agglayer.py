@@ -191,6 +191,25 @@ bond_eth = 1.5
     assert (honest.agglayer.speculation_heights, honest.agglayer.certificate_interval_s) == (2, 3.0)
 
 
+@pytest.mark.parametrize(
+    ("text", "heights"),
+    [
+        ("", 4),
+        # 29 slots lie between confirmed and finalized; an engine takes back 32 blocks by itself.
+        ("backend = 'solana'", 32),
+        ("backend = 'solana'\n[rollup]\nrewind_window = 100", 33),
+        ("backend = 'solana'\n[backend]\nfinalize_slots = 2", 4),
+        ("backend = 'solana'\n[backend]\nfinalize_slots = 5\nbucket_ms = 2_000", 5),
+        ("backend = 'solana'\n[agglayer]\nspeculation_heights = 2", 2),
+        ("backend = 'solana'\n[agglayer]\nspeculation_heights = 900", 900),
+    ],
+)
+def test_rollups_execute_at_soft_however_much_later_firm_comes(text: str, heights: int) -> None:
+    testnet = mode("agglayer", text)
+    assert testnet.agglayer is not None
+    assert testnet.agglayer.speculation_heights == heights
+
+
 def test_a_prover_has_keys_of_its_own_and_draws_from_the_seed() -> None:
     modelled = mode("agglayer", "[agglayer]\nprover = 'modelled'\n[prover]\nscale = 0.01")
     assert modelled.agglayer is not None

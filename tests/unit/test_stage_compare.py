@@ -13,9 +13,10 @@ from coordinator.cli.compare_command import CompareRequest, labels_of
 from coordinator.record import ComparisonDirectory
 from coordinator.spec import Scenario, load_scenario
 from coordinator.stages import compare
+from coordinator.stages.broken import RunBroke
 from coordinator.stages.compare import OVERHEAD_S, CompareOptions, RunPlace, Side, run_compare, turns
 from coordinator.stages.progress import Interrupt, InterruptedEarly, Progress
-from coordinator.stages.run_state import BenchOptions
+from coordinator.stages.run_state import BenchOptions, Broken
 from nodes.model.errors import InvalidInput, Unavailable, UnknownName
 
 SIDES = [Side(label=name, scenario=load_scenario("quick")) for name in ("a", "b")]
@@ -108,6 +109,40 @@ def test_a_run_that_fails_later_is_recorded_and_the_others_go_on(
     assert [entry["state"] for entry in record["runs"]] == ["finished", "finished", "failed", "finished"]
     assert record["runs"][2]["error"] == "no port was free"
     assert seen.stages == ["failed: no port was free"]
+
+
+def test_a_traceback_of_another_process_becomes_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        "host-1:   + Exception Group Traceback (most recent call last):\n"
+        "  | ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)\n"
+        "  +-+---------------- 1 ----------------\n"
+        "    | Traceback (most recent call last):\n"
+        '    |   File "subscriptions.py", line 9, in <module>\n'
+        "    | ImportError: cannot import name 'new_mailbox'\n"
+        "    +------------------------------------\n"
+    )
+
+    def run(place: str, _: Interrupt) -> None:
+        if place == "b/repeat-2":
+            raise Unavailable(text)
+
+    record, seen, _ = compared(tmp_path, monkeypatch, run)
+    said = record["runs"][2]["error"]
+    assert said.startswith("host-1: ImportError: cannot import name 'new_mailbox' (host.log of its process")
+    assert seen.stages == [f"failed: {said}"]
+
+
+def test_a_run_that_broke_is_reported_and_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Broken(part="rollup-1", reason="its engine ended", remedy="Look at its log", at_ns=1)
+
+    def run(place: str, _: Interrupt) -> None:
+        if place == "b/repeat-2":
+            raise RunBroke(broken, tmp_path / place)
+
+    record, _, reported = compared(tmp_path, monkeypatch, run)
+    assert [entry["state"] for entry in record["runs"]] == ["finished", "finished", "failed", "finished"]
+    assert record["runs"][2]["error"] == "rollup-1 broke for good: its engine ended. Look at its log."
+    assert tmp_path / "b/repeat-2" in reported
 
 
 def test_a_side_that_never_worked_ends_the_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

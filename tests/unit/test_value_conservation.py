@@ -14,6 +14,7 @@ from coordinator.stages.value import (
     count_value,
     nothing_of_aborted,
     ranges_contiguous,
+    uncounted_tokens,
     value_conserved,
 )
 from nodes.evm.agglayer_contracts import BridgeEvent, ClaimEvent, ContingentMint, ContingentSettled, RangeSettled
@@ -111,6 +112,39 @@ def test_ether_is_counted_apart() -> None:
     assert found["ether"].is_conserved
     assert (found["ether"].escrow, found["LOCK"].escrow) == (8, 0)
     assert found["ether"].to_json()["supply"] == {"a": "0", "b": "8"}
+
+
+def test_other_tokens_are_named_as_not_counted() -> None:
+    other = TokenInfo(NetworkId(1), USER)
+    out, home = exit_of(1, dest=2, amount=5, token=other), exit_of(0, dest=1, amount=2, token=other)
+    first = network(1, "a", 70, claim_of(0, DEPOSIT), BURN, out, claim_of(2, home))
+    second = network(2, "b", 30, mint_of(1, BURN), mint_of(1, out), home)
+    everything = books(first, second)
+    (found,) = uncounted_tokens(everything)
+    assert found == (other, 4)
+    assert found.to_json() == {"network": 1, "address": f"0x{USER.hex()}", "events": 4}
+    told = value_conserved(count_value(everything), is_promised=True, uncounted=[found])
+    assert told.ok
+    assert told.detail.endswith(f"; not counted: 0x{USER.hex()} of network 1 (4 events)")
+    many = [found] * 7
+    assert value_conserved([], is_promised=True, uncounted=many).detail.endswith(" and 2 more")
+    assert not uncounted_tokens(books(network(1, "a", 70, claim_of(0, DEPOSIT), BURN), network(2, "b", 0)))
+
+
+def test_a_message_moves_ether_and_is_no_token_of_its_sender() -> None:
+    sender = TokenInfo(MAINNET, USER)
+    message = replace(exit_of(1, dest=2, amount=8, token=sender), leaf_type=LeafType.MESSAGE)
+    l1 = network(0, "L1", 0, message, held_wei=8)
+
+    def ether_with(second: NetworkBooks) -> TokenCount:
+        everything = Books(l1=l1, rollups=(network(1, "a", 0), second), ranges=())
+        assert not uncounted_tokens(everything)
+        return next(count for count in count_value(everything) if count.token == "ether")
+
+    under_way = ether_with(network(2, "b", 0))
+    assert (under_way.in_flight, under_way.is_conserved) == (8, True)
+    claimed = ether_with(network(2, "b", 0, claim_of(0, message), held_wei=8))
+    assert (claimed.in_flight, claimed.is_conserved) == (0, True)
 
 
 def test_it_is_an_invariant_only_where_it_is_promised() -> None:

@@ -30,10 +30,11 @@ BURN = selector("bridgeAsset(uint32,address,uint256,address,bool,bytes)")
 MINT = selector("mintContingent(uint32,uint32,address,address,uint256,bytes)")
 
 
-def around(*, stops: int = 2, has_bridge: bool = True) -> Surroundings:
+def around(*, stops: int = 2, has_bridge: bool = True, has_forwarder: bool = True) -> Surroundings:
     return Surroundings(
         accounts=[[account.address for account in ACCOUNTS]] * ROLLUPS, pool_reserves=(1, 1),
         operators=[account.address for account in OPERATORS], stops=stops, has_bridge=has_bridge,
+        contracts=frozenset({FORWARDER} if has_forwarder else ()),
     )  # fmt: skip
 
 
@@ -96,6 +97,13 @@ def test_forged_mints_go_through_a_contract() -> None:
     assert mint.to == FORWARDER
     assert mint.calldata[:36] == selector("forward(address)") + bytes(12) + BRIDGE
     assert mint.calldata[36:40] == MINT
+
+
+def test_forged_mints_need_the_contract_that_forges_them() -> None:
+    options = {"forged_share": 0.01}
+    with pytest.raises(InvalidScenario, match=f"no contract stands at 0x{FORWARDER.hex()}"):
+        build_workload(WorkloadTable(kind="bridge", options=options), around(has_forwarder=False), source="test")
+    build_workload(WorkloadTable(kind="bridge"), around(has_forwarder=False), source="test")
 
 
 def test_a_ring_mints_on_every_rollup_what_the_one_before_burns() -> None:

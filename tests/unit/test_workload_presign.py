@@ -20,6 +20,7 @@ from nodes.rules.bundle import bundle_hash
 from nodes.rules.hashes import keccak256, sha256
 from nodes.rules.payload import decode
 from nodes.wire.bundles import bundle_from_bytes
+from tests.support.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCOUNTS = [dev_account(1, "lane", index) for index in range(4)]
@@ -84,7 +85,7 @@ def test_workers_end_with_a_process_that_is_killed() -> None:
         workers = psutil.Process(process.pid).children(recursive=True)
         assert workers
         process.kill()
-    _, alive = psutil.wait_procs(workers, timeout=10)
+    _, alive = psutil.wait_procs(workers, timeout=PATIENCE_S)
     for worker in alive:
         worker.kill()
     assert not alive

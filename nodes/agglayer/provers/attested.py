@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from nodes.agglayer.provers.backend import ProverBackend, ProverContext, check_number
+from nodes.evm.agglayer_contracts import MANAGER
 from nodes.model.errors import ProofFailed, TestbedError, Unavailable
 from nodes.model.ids import Address, hex_of
 from nodes.ports import Proof, ProofProgress, ProvingItem
@@ -115,7 +116,8 @@ class AttestedProver:
             raise Unavailable(str(error)) from error
         if attestation.statements != tuple(statements):
             raise _Wrong("it attests other statements than the program gives")
-        signer = recover_digest(settlement_digest(statements), attestation.signature)
+        digest = settlement_digest(statements, l1_chain_id=self._params.l1_chain_id, manager=MANAGER)
+        signer = recover_digest(digest, attestation.signature)
         if signer is None or signer not in self._params.attesters:
             who = "nobody's" if signer is None else f"that of {hex_of(signer)}, who is not registered"
             raise _Wrong(f"its signature is {who}")

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from nodes.json_rpc.faults import RpcFault, invalid_params
 from nodes.model.execution import Transaction
 from nodes.model.ids import hex_of
 from nodes.rollup.records import IndexedBlock
 from nodes.rollup.rpc.accepted import AcceptedTransactions
-from nodes.rollup.rpc.errors import SERVER_ERROR, RpcFault, invalid_params
+from nodes.rollup.rpc.errors import SERVER_ERROR
 from nodes.rollup.rpc.forms import Json, block_json, effective_gas_price, receipt_json, transaction_json
 from nodes.rollup.rpc.params import Params, quantity
 from nodes.rollup.rpc.reader import ChainReader

@@ -6,21 +6,14 @@ from typing import Any
 
 import orjson
 
+from nodes.json_rpc.faults import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, RpcFault, invalid_params
+from nodes.json_rpc.mailbox import Mailbox
 from nodes.model.errors import RpcError, TestbedError
 from nodes.model.limits import MAX_RPC_BATCH
-from nodes.rollup.rpc.errors import (
-    INTERNAL_ERROR,
-    INVALID_REQUEST,
-    PARSE_ERROR,
-    RpcFault,
-    fault_of,
-    fault_of_engine,
-    invalid_params,
-    method_not_allowed,
-)
+from nodes.rollup.rpc.errors import fault_of, fault_of_engine, method_not_allowed
 from nodes.rollup.rpc.methods import SUBSCRIBE, UNSUBSCRIBE, Handler
 from nodes.rollup.rpc.params import Params
-from nodes.rollup.rpc.subscriptions import Mailbox, Publisher
+from nodes.rollup.rpc.subscriptions import Publisher
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +23,8 @@ class Dispatcher:
 
     def __init__(self, methods: Mapping[str, Handler], publisher: Publisher) -> None:
         self._methods = methods
-        self._publisher = publisher
+        self.publisher = publisher
+        """Subscriptions; whoever serves WebSockets runs it."""
 
     async def answer(self, body: bytes, mailbox: Mailbox | None) -> bytes:
         """The answer to a body; empty where it holds notifications only. `mailbox` is set for a WebSocket."""
@@ -84,17 +78,12 @@ class Dispatcher:
         if mailbox is None:
             raise RpcFault(-32601, f"{method}: notifications not supported over HTTP; connect by WebSocket")
         if method == SUBSCRIBE:
-            return self._publisher.subscribe(mailbox, params)
-        return self._publisher.unsubscribe(mailbox, params)
+            return self.publisher.subscribe(mailbox, params)
+        return self.publisher.unsubscribe(mailbox, params)
 
 
 def _failed(number: Any, fault: RpcFault) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": number, "error": fault.to_json()}
-
-
-def refusal(code: int, message: str) -> bytes:
-    """An answer to something that could not even be read as a request."""
-    return _encoded(_failed(None, RpcFault(code, message)))
 
 
 def _encoded(answer: Any) -> bytes:

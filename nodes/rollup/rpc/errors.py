@@ -5,8 +5,8 @@ part of the interface.
 """
 
 import re
-from typing import Any
 
+from nodes.json_rpc.faults import INVALID_PARAMS, METHOD_NOT_FOUND, RpcFault
 from nodes.model.errors import (
     EngineFailure,
     InvalidInput,
@@ -18,11 +18,6 @@ from nodes.model.errors import (
     Unavailable,
 )
 
-PARSE_ERROR = -32700
-INVALID_REQUEST = -32600
-METHOD_NOT_FOUND = -32601
-INVALID_PARAMS = -32602
-INTERNAL_ERROR = -32603
 SERVER_ERROR = -32000
 """geth's code for everything that a transaction pool or the EVM refuses."""
 PRUNED = -32001
@@ -45,28 +40,6 @@ _EVM_TEXTS = {
     "CreateContractSizeLimit": "max code size exceeded",
 }
 """The engine's name of an exceptional halt, and geth's text for it."""
-
-
-class RpcFault(Exception):
-    """A request ends with this JSON-RPC error."""
-
-    def __init__(self, code: int, message: str, data: Any = None) -> None:
-        super().__init__(f"{message} (code {code})")
-        self.code = code
-        self.message = message
-        self.data = data
-
-    def to_json(self) -> dict[str, Any]:
-        """The `error` member of an answer."""
-        error: dict[str, Any] = {"code": self.code, "message": self.message}
-        if self.data is not None:
-            error["data"] = self.data
-        return error
-
-
-def invalid_params(message: str) -> RpcFault:
-    """A parameter is missing, superfluous or of the wrong form."""
-    return RpcFault(INVALID_PARAMS, message)
 
 
 def method_not_allowed(method: str) -> RpcFault:

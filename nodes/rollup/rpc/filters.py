@@ -9,8 +9,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from nodes.json_rpc.faults import RpcFault
 from nodes.model.ids import hex_of
-from nodes.rollup.rpc.errors import LIMIT_EXCEEDED, SERVER_ERROR, RpcFault
+from nodes.rollup.rpc.errors import LIMIT_EXCEEDED, SERVER_ERROR
 from nodes.rollup.rpc.forms import Json
 from nodes.rollup.rpc.logs import LogQuery, LogSearch, log_query
 from nodes.rollup.rpc.params import Params

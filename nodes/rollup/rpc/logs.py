@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nodes.json_rpc.faults import RpcFault, invalid_params
 from nodes.model.ids import hex_of
 from nodes.model.limits import MAX_LOG_RESULTS
 from nodes.rollup.records import IndexedBlock
-from nodes.rollup.rpc.errors import LIMIT_EXCEEDED, SERVER_ERROR, RpcFault, invalid_params
+from nodes.rollup.rpc.errors import LIMIT_EXCEEDED, SERVER_ERROR
 from nodes.rollup.rpc.forms import Json, log_json
 from nodes.rollup.rpc.params import BlockReference, Params, address_text, block_reference, hash_of
 from nodes.rollup.rpc.reader import LATEST, ChainReader

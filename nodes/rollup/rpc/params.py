@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nodes.rollup.rpc.errors import INVALID_PARAMS, RpcFault, invalid_params
+from nodes.json_rpc.faults import INVALID_PARAMS, RpcFault, invalid_params
 
 _QUANTITY = re.compile(r"0x(?:0|[1-9a-fA-F][0-9a-fA-F]{0,63})")
 _LOOSE_QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")

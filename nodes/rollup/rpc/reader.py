@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from nodes.model.errors import EngineFailure, Overloaded, Pruned, RpcError
+from nodes.json_rpc.faults import RpcFault
+from nodes.model.errors import AnswerTooLong, EngineFailure, Overloaded, Pruned, RpcError
 from nodes.model.execution import Transaction
 from nodes.model.ids import hex_of
 from nodes.rollup.deposits import decode_deposit
 from nodes.rollup.records import IndexedBlock
-from nodes.rollup.rpc.errors import SERVER_ERROR, RpcFault, fault_of_engine
+from nodes.rollup.rpc.errors import SERVER_ERROR, fault_of_engine
 from nodes.rollup.rpc.forms import Json
 from nodes.rollup.rpc.headers import checked_header, rebuilt_header
 from nodes.rollup.rpc.params import BlockReference
@@ -153,18 +154,22 @@ class ChainReader:
             raise fault_of_engine(error) from error
 
     async def receipt(self, tx_hash: bytes) -> Json | None:
-        """The engine's receipt of one transaction."""
+        """The engine's receipt of one transaction. Raises RpcFault where it is too long."""
         async with self._slot():
             try:
                 return await self._node.receipt(tx_hash)
+            except AnswerTooLong as error:
+                raise fault_of_engine(error) from error
             except RpcError as error:
                 raise EngineFailure(f"the engine gives no receipt of {hex_of(tx_hash)}: {error}") from error
 
     async def logs(self, block: IndexedBlock) -> list[Json]:
-        """The engine's logs of one block."""
+        """The engine's logs of one block. Raises RpcFault where they are too long."""
         async with self._slot():
             try:
                 return await self._node.logs(block)
+            except AnswerTooLong as error:
+                raise fault_of_engine(error) from error
             except RpcError as error:
                 raise EngineFailure(f"the engine gives no logs of block {block.number}: {error}") from error
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from nodes.json_rpc.faults import RpcFault, invalid_params
 from nodes.model.ids import hex_of
 from nodes.rollup.pending import next_nonce
-from nodes.rollup.rpc.errors import LIMIT_EXCEEDED, SERVER_ERROR, RpcFault, invalid_params
+from nodes.rollup.rpc.errors import LIMIT_EXCEEDED, SERVER_ERROR
 from nodes.rollup.rpc.forms import Json
 from nodes.rollup.rpc.params import BlockReference, Params, address_text, call_object, quantity, storage_slot
 from nodes.rollup.rpc.reader import ChainReader

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from weakref import WeakValueDictionary
 
+from nodes.json_rpc.faults import RpcFault, invalid_params
 from nodes.model.bundle import BUNDLE_VERSION, Bundle, Leg
 from nodes.model.errors import InvalidSubmission, TestbedError
 from nodes.model.execution import RollupParams, Transaction
@@ -21,7 +22,7 @@ from nodes.ports import Sequencer, Ticket
 from nodes.rollup.pending import next_nonce
 from nodes.rollup.rpc.accepted import AcceptedBundle, AcceptedTransactions
 from nodes.rollup.rpc.checks import Account, accepted, account_flaw, chain_id_in, static_flaw
-from nodes.rollup.rpc.errors import LIMIT_EXCEEDED, SERVER_ERROR, RpcFault, invalid_params
+from nodes.rollup.rpc.errors import LIMIT_EXCEEDED, SERVER_ERROR
 from nodes.rollup.rpc.forms import Json
 from nodes.rollup.rpc.params import Params, data_of, quantity
 from nodes.rollup.rpc.reader import ChainReader

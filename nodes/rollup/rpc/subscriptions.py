@@ -3,21 +3,22 @@
 Every subscriber has a bounded queue. One that does not read is disconnected and told so; nothing is left out silently.
 """
 
-import asyncio
 import logging
 import secrets
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from nodes.json_rpc.faults import RpcFault, invalid_params
+from nodes.json_rpc.mailbox import Mailbox
 from nodes.model.errors import Overloaded, TestbedError
 from nodes.model.execution import Transaction
 from nodes.model.ids import hex_of
 from nodes.rollup.heads import HeadChange
 from nodes.rollup.records import IndexedBlock
-from nodes.rollup.rpc.errors import LIMIT_EXCEEDED, SERVER_ERROR, RpcFault, invalid_params
+from nodes.rollup.rpc.errors import LIMIT_EXCEEDED, SERVER_ERROR
 from nodes.rollup.rpc.filters import Filters
 from nodes.rollup.rpc.forms import Json, head_json, log_json, transaction_json
 from nodes.rollup.rpc.logs import LogCriteria, log_query
@@ -53,52 +54,13 @@ class Subscription:
     """Of `newPendingTransactions`: whole transactions and not hashes."""
 
 
-class Mailbox:
-    """What waits to be sent to one connection, answers and notifications alike."""
-
-    def __init__(self, *, max_messages: int = MAX_WAITING_MESSAGES, max_bytes: int = MAX_WAITING_BYTES) -> None:
-        self._messages: deque[bytes] = deque()
-        self._bytes = 0
-        self._max_messages = max_messages
-        self._max_bytes = max_bytes
-        self._changed = asyncio.Event()
-        self.end_reason = ""
-        """Why the connection must be closed; empty while it must not."""
-        self._ended = asyncio.Event()
-
-    def put(self, message: bytes) -> None:
-        """Queue a message; ends the connection where too much waits."""
-        if self.end_reason:
-            return
-        # One answer may be larger than the bound; it is the waiting behind it that is bounded.
-        is_full = self._messages and self._bytes + len(message) > self._max_bytes
-        if is_full or len(self._messages) >= self._max_messages:
-            self.end(
-                f"too slow: {len(self._messages)} messages wait; reconnect and read what was missed with eth_getLogs"
-            )
-            return
-        self._messages.append(message)
-        self._bytes += len(message)
-        self._changed.set()
-
-    def end(self, reason: str) -> None:
-        """Close the connection for this reason, which its reader gets to see. The first one counts."""
-        if not self.end_reason:
-            self.end_reason = reason
-            self._ended.set()
-
-    async def take(self) -> bytes:
-        """The next message."""
-        while not self._messages:
-            self._changed.clear()
-            await self._changed.wait()
-        message = self._messages.popleft()
-        self._bytes -= len(message)
-        return message
-
-    async def wait_ended(self) -> None:
-        """Until `end` was called."""
-        await self._ended.wait()
+def new_mailbox() -> Mailbox:
+    """For one connection."""
+    return Mailbox(
+        max_messages=MAX_WAITING_MESSAGES,
+        max_bytes=MAX_WAITING_BYTES,
+        advice="reconnect and read what was missed with eth_getLogs",
+    )
 
 
 class Publisher:

@@ -49,6 +49,7 @@ from nodes.solana.devnode.values import (
     SlotSkipped,
     TimingEntry,
     TransactionExecuted,
+    refused_simulation,
 )
 from nodes.solana.devnode.view import MAX_LAG_SLOTS, SLOT_HASHES, ChainView, OpenSlot
 
@@ -118,11 +119,11 @@ class Chain(ChainView):
         if error is None:
             error = accounts.error if isinstance(accounts, Refused) else None
         if error is not None or isinstance(accounts, Refused):
-            return _refused(error, None if isinstance(accounts, Refused) else accounts, replacement)
+            return refused_simulation(error, None if isinstance(accounts, Refused) else accounts, replacement)
         self._set_sysvars()
         trial = self._bank.simulate(decoded, accounts)
         if isinstance(trial, Refused):
-            return _refused(trial.error, accounts, replacement)
+            return refused_simulation(trial.error, accounts, replacement)
         return Simulation(
             error=trial.error,
             logs=trial.metadata.logs(),
@@ -476,19 +477,3 @@ class Chain(ChainView):
 def _check_positive(name: str, value: int) -> None:
     if value < 1:
         raise InvalidInput(f"{name} is {value}, but must be at least 1")
-
-
-def _refused(error: Any, accounts: Any, replacement: tuple[Hash, int] | None) -> Simulation:
-    return Simulation(
-        error=error,
-        logs=[],
-        compute_units=0,
-        fee_lamports=None,
-        return_data=None,
-        inner_instructions=[],
-        accounts=accounts,
-        post_accounts={},
-        pre_balances=(),
-        loaded_accounts_bytes=0,
-        replacement_blockhash=replacement,
-    )

@@ -180,6 +180,25 @@ class Simulation:
     """Where asked for: the blockhash used instead, and its last valid block height."""
 
 
+def refused_simulation(
+    error: Any, accounts: ResolvedKeys | None = None, replacement: tuple[Hash, int] | None = None
+) -> Simulation:
+    """Of a transaction that is refused before anything of it is executed."""
+    return Simulation(
+        error=error,
+        logs=[],
+        compute_units=0,
+        fee_lamports=None,
+        return_data=None,
+        inner_instructions=[],
+        accounts=accounts,
+        post_accounts={},
+        pre_balances=(),
+        loaded_accounts_bytes=0,
+        replacement_blockhash=replacement,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotOpened:
     """A new slot takes transactions."""

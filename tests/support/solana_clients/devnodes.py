@@ -16,12 +16,11 @@ from nodes.child_process import tied_command
 from nodes.model.json_form import to_json
 from nodes.model.solana import SolanaTiming
 from nodes.solana.devnode.config import ChainConfig, DevnodeConfig
+from tests.support.patience import PATIENCE_S
 from tests.support.solana_clients.served import HttpRpc
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
-START_S = 20.0
-SCRIPT_S = 60.0
 QUICK = SolanaTiming(slot_ms=80, confirm_slots=2, finalize_slots=6)
 
 
@@ -48,7 +47,7 @@ async def devnode(directory: Path, *, timing: SolanaTiming = QUICK) -> AsyncIter
     )
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(START_S):
+        async with asyncio.timeout(PATIENCE_S):
             said = orjson.loads(await process.stdout.readline())
         async with aiohttp.ClientSession() as session:
             http = HttpRpc(session, said["rpc_url"])
@@ -56,7 +55,7 @@ async def devnode(directory: Path, *, timing: SolanaTiming = QUICK) -> AsyncIter
             yield Devnode(http=http, rpc_url=said["rpc_url"], ws_url=said["ws_url"], pid=said["pid"])
     finally:
         process.terminate()
-        async with asyncio.timeout(START_S):
+        async with asyncio.timeout(PATIENCE_S):
             await process.wait()
 
 
@@ -78,7 +77,7 @@ async def run_script(name: str, given: dict[str, Any]) -> dict[str, Any]:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(SCRIPT_S):
+        async with asyncio.timeout(PATIENCE_S):
             output, errors = await process.communicate(json.dumps(given).encode())
     finally:
         if process.returncode is None:

@@ -16,7 +16,7 @@ from nodes.solana.devnode.rpc.dispatch import Dispatcher
 from nodes.solana.devnode.rpc.server import RpcServer
 from tests.support.solana_chain import new_chain
 
-ANSWER_S = 10.0
+ANSWER_S = 60.0
 FAST = SolanaTiming(slot_ms=20, confirm_slots=2, finalize_slots=5)
 
 

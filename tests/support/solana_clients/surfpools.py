@@ -13,10 +13,10 @@ import pytest
 from nodes.child_process import tied_command
 from nodes.model.errors import MissingTool
 from nodes.solana.surfpool import find_package, surfpool_command
+from tests.support.patience import PATIENCE_S
 from tests.support.solana_clients.served import ANSWER_S, HttpRpc
 
 SLOT_MS = 40
-START_S = 20.0
 
 
 def need_node() -> None:
@@ -66,12 +66,12 @@ async def surfpool() -> AsyncIterator[Surfpool]:
     )
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(START_S):
+        async with asyncio.timeout(PATIENCE_S):
             said = orjson.loads(await process.stdout.readline())
         async with aiohttp.ClientSession() as session:
             http = HttpRpc(session, said["rpc_url"])
             yield Surfpool(http=http, ws_url=said["ws_url"], pid=said["pid"], payer=said["payer"])
     finally:
         process.terminate()
-        async with asyncio.timeout(START_S):
+        async with asyncio.timeout(PATIENCE_S):
             await process.wait()

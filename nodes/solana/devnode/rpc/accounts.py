@@ -8,8 +8,9 @@ from typing import Any, TypeGuard
 from solders.account import Account
 from solders.pubkey import Pubkey
 
-from nodes.solana.devnode.rpc import base58
-from nodes.solana.devnode.rpc.errors import INVALID_REQUEST, RpcFault, invalid_params
+from nodes.json_rpc.faults import INVALID_REQUEST, RpcFault, invalid_params
+from nodes.solana import base58
+from nodes.solana.devnode.rpc.params import Config
 from nodes.solana.devnode.rpc.parsed_accounts import parse_account
 
 Json = dict[str, Any]
@@ -25,15 +26,9 @@ BINARY = "binary"
 ENCODINGS = (BINARY, "base58", "base64", "base64+zstd", "jsonParsed")
 
 
-def account_encoding(config: Mapping[str, Any], *, default: str = BINARY) -> str:
+def account_encoding(config: Config, *, default: str = BINARY) -> str:
     """The encoding that a request asks for. Raises RpcFault for one that there is not."""
-    encoding = config.get("encoding")
-    if encoding is None:
-        return default
-    if encoding not in ENCODINGS:
-        known = ", ".join(f"`{name}`" for name in ENCODINGS)
-        raise invalid_params(f"Invalid params: unknown variant `{encoding}`, expected one of {known}.")
-    return str(encoding)
+    return config.choice("encoding", ENCODINGS, default=default)
 
 
 def data_slice(config: Mapping[str, Any]) -> tuple[int, int] | None:

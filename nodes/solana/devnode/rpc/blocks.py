@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
+from nodes.json_rpc.faults import invalid_params
 from nodes.solana.devnode.rpc.accounts import Lookup
-from nodes.solana.devnode.rpc.errors import invalid_params
 from nodes.solana.devnode.rpc.params import Config
 from nodes.solana.devnode.rpc.transactions import accounts_json, transaction_encoding, transaction_json
 from nodes.solana.devnode.rpc.view import Json, Steps
@@ -38,7 +38,7 @@ def block_form(config: Config) -> BlockForm:
         known = ", ".join(f"`{name}`" for name in DETAILS)
         raise invalid_params(f"Invalid params: unknown variant `{details}`, expected one of {known}.")
     rewards = config.flag("rewards", default=config.flag("showRewards", default=True))
-    encoding = transaction_encoding(config.get("encoding"))
+    encoding = transaction_encoding(config)
     return BlockForm(encoding=encoding, details=details, rewards=rewards, max_version=max_version(config))
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from solders.pubkey import Pubkey
 
+from nodes.json_rpc.faults import RpcFault, invalid_params
 from nodes.solana.devnode.bank import SLOTS_PER_EPOCH
-from nodes.solana.devnode.rpc.errors import NO_SNAPSHOT, RpcFault, invalid_params
+from nodes.solana.devnode.rpc.errors import NO_SNAPSHOT
 from nodes.solana.devnode.rpc.params import Config, Params, as_pubkey
 from nodes.solana.devnode.rpc.programs import COMPUTE_BUDGET, VOTE
 from nodes.solana.devnode.rpc.submission import SubmissionMethods

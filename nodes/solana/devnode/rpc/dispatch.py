@@ -12,10 +12,7 @@ from typing import Any
 
 import orjson
 
-from nodes.model.errors import InvalidInput, TestbedError, UnknownName
-from nodes.solana.devnode.chain import Chain
-from nodes.solana.devnode.faults import Admin
-from nodes.solana.devnode.rpc.errors import (
+from nodes.json_rpc.faults import (
     INTERNAL_ERROR,
     INVALID_REQUEST,
     METHOD_NOT_FOUND,
@@ -23,7 +20,10 @@ from nodes.solana.devnode.rpc.errors import (
     RpcFault,
     invalid_params,
 )
-from nodes.solana.devnode.rpc.mailbox import Mailbox
+from nodes.json_rpc.mailbox import Mailbox
+from nodes.model.errors import InvalidInput, TestbedError, UnknownName
+from nodes.solana.devnode.chain import Chain
+from nodes.solana.devnode.faults import Admin
 from nodes.solana.devnode.rpc.methods import build_methods
 from nodes.solana.devnode.rpc.params import Params
 from nodes.solana.devnode.rpc.view import Json
@@ -146,11 +146,6 @@ def _by_name(values: Any) -> Mapping[str, Any]:
 
 def _failed(number: Any, fault: RpcFault) -> Json:
     return {"jsonrpc": "2.0", "error": fault.to_json(), "id": number}
-
-
-def refusal(code: int, message: str) -> bytes:
-    """An answer to something that could not even be read as a request."""
-    return _encoded(_failed(None, RpcFault(code, message)))
 
 
 def _encoded(answer: Any) -> bytes:

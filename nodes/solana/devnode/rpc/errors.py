@@ -5,11 +5,7 @@
 
 from typing import Any
 
-PARSE_ERROR = -32700
-INVALID_REQUEST = -32600
-METHOD_NOT_FOUND = -32601
-INVALID_PARAMS = -32602
-INTERNAL_ERROR = -32603
+from nodes.json_rpc.faults import RpcFault
 
 BLOCK_CLEANED_UP = -32001
 PREFLIGHT_FAILURE = -32002
@@ -22,28 +18,6 @@ NO_SNAPSHOT = -32008
 LONG_TERM_STORAGE_SLOT_SKIPPED = -32009
 TRANSACTION_VERSION_UNSUPPORTED = -32015
 MIN_CONTEXT_SLOT_NOT_REACHED = -32016
-
-
-class RpcFault(Exception):
-    """An error answer to one request."""
-
-    def __init__(self, code: int, message: str, data: Any = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.data = data
-
-    def to_json(self) -> dict[str, Any]:
-        """The `error` member of an answer; `data` only where there is any."""
-        form: dict[str, Any] = {"code": self.code, "message": self.message}
-        if self.data is not None:
-            form["data"] = self.data
-        return form
-
-
-def invalid_params(text: str) -> RpcFault:
-    """The request's parameters cannot be taken."""
-    return RpcFault(INVALID_PARAMS, text)
 
 
 def unsupported_version(version: int) -> RpcFault:

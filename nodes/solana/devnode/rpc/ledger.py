@@ -2,14 +2,9 @@
 
 from typing import Any
 
+from nodes.json_rpc.faults import invalid_params
 from nodes.solana.devnode.rpc.blocks import BlockEncoder, block_form, max_version
-from nodes.solana.devnode.rpc.errors import (
-    block_cleaned_up,
-    block_not_available,
-    invalid_params,
-    long_term_slot_skipped,
-    slot_skipped,
-)
+from nodes.solana.devnode.rpc.errors import block_cleaned_up, block_not_available, long_term_slot_skipped, slot_skipped
 from nodes.solana.devnode.rpc.params import Params, as_signature
 from nodes.solana.devnode.rpc.transactions import (
     memo_text,
@@ -116,7 +111,7 @@ class LedgerMethods:
     def transaction(self, params: Params) -> Json | None:
         """One transaction; null where there is none at this commitment."""
         signature, config = params.signature(0), params.config_or_encoding(1)
-        level, encoding, version = config.confirmed_level(), transaction_encoding(config.get("encoding")), None
+        level, encoding, version = config.confirmed_level(), transaction_encoding(config), None
         version = max_version(config)
         found = self._chain.transaction(signature, level)
         if found is None:

@@ -10,7 +10,7 @@ from solders.hash import Hash, ParseHashError
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
-from nodes.solana.devnode.rpc.errors import invalid_params
+from nodes.json_rpc.faults import invalid_params
 from nodes.solana.devnode.values import Level
 
 _LEVELS: Mapping[str, Level] = {
@@ -136,6 +136,16 @@ class Config(dict[str, Any]):
         """An integer from 0; None where it is absent."""
         value = self.get(name)
         return None if value is None else _count(value, name)
+
+    def choice(self, name: str, known: Sequence[str], *, default: str) -> str:
+        """One of `known`."""
+        value = self.get(name)
+        if value is None:
+            return default
+        if value not in known:
+            names = ", ".join(f"`{each}`" for each in known)
+            raise invalid_params(f"Invalid params: unknown variant `{value}`, expected one of {names}.")
+        return str(value)
 
     def text(self, name: str) -> str | None:
         """A text; None where it is absent."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from solders.pubkey import Pubkey
 
-from nodes.solana.devnode.rpc import base58
+from nodes.solana import base58
 from nodes.solana.devnode.rpc.parsed_accounts import EXTENSIONS, token_amount
 from nodes.solana.devnode.rpc.programs import (
     ASSOCIATED_TOKEN,

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from solders.account import Account
 from solders.pubkey import Pubkey
 
+from nodes.json_rpc.faults import invalid_params
 from nodes.solana.devnode.rpc.accounts import account_encoding, account_filter, account_json, data_slice
-from nodes.solana.devnode.rpc.errors import invalid_params
 from nodes.solana.devnode.rpc.params import Config, Params, as_pubkey
 from nodes.solana.devnode.rpc.parsed_accounts import (
     Mint,

@@ -9,17 +9,16 @@ from solders.account import Account
 from solders.message import MessageV1, from_bytes_versioned
 from solders.pubkey import Pubkey
 
+from nodes.json_rpc.faults import RpcFault, invalid_params
 from nodes.model.errors import InvalidInput
 from nodes.model.solana import PACKET_BYTES
+from nodes.solana import base58
 from nodes.solana.devnode.bank import V1_TRANSACTION_BYTES
-from nodes.solana.devnode.rpc import base58
 from nodes.solana.devnode.rpc.accounts import account_json
 from nodes.solana.devnode.rpc.errors import (
     NODE_UNHEALTHY,
     PREFLIGHT_FAILURE,
     SIGNATURE_VERIFICATION_FAILURE,
-    RpcFault,
-    invalid_params,
     transaction_error_text,
     unsupported_version,
 )
@@ -30,7 +29,7 @@ from nodes.solana.devnode.rpc.transactions import (
     return_data_json,
 )
 from nodes.solana.devnode.rpc.view import Handlers, Json, RpcView
-from nodes.solana.devnode.values import Decoded, Level, Rejected, Simulation
+from nodes.solana.devnode.values import Decoded, Level, Rejected, Simulation, refused_simulation
 
 MAX_BASE58_CHARACTERS = 1_683
 """Of PACKET_BYTES."""
@@ -93,7 +92,7 @@ class SubmissionMethods:
             and level != "processed"
             and not self._chain.is_blockhash_valid(decoded.recent_blockhash, level)
         ):
-            simulation, error = _refused_simulation("BlockhashNotFound"), "BlockhashNotFound"
+            simulation, error = refused_simulation("BlockhashNotFound"), "BlockhashNotFound"
         if error is not None:
             text = f"Transaction simulation failed: {transaction_error_text(error)}"
             # A preflight tells no balances; clients still want their members to be there.
@@ -251,19 +250,3 @@ def _too_large(encoding: str, size: int, limits: str) -> RpcFault:
 
 def _decoded_too_large(size: int, limit: int) -> RpcFault:
     return invalid_params(f"decoded {_TYPE} too large: {size} bytes (max: {limit} bytes)")
-
-
-def _refused_simulation(error: str) -> Simulation:
-    return Simulation(
-        error=error,
-        logs=[],
-        compute_units=0,
-        fee_lamports=None,
-        return_data=None,
-        inner_instructions=[],
-        accounts=None,
-        post_accounts={},
-        pre_balances=(),
-        loaded_accounts_bytes=0,
-        replacement_blockhash=None,
-    )

@@ -14,10 +14,10 @@ from typing import Any
 import orjson
 from solders.pubkey import Pubkey
 
+from nodes.json_rpc.faults import RpcFault, invalid_params
+from nodes.json_rpc.mailbox import Mailbox
 from nodes.solana.devnode.rpc.accounts import Lookup, account_encoding, account_filter, account_json, data_slice
 from nodes.solana.devnode.rpc.blocks import BlockEncoder, BlockForm, block_form
-from nodes.solana.devnode.rpc.errors import RpcFault, invalid_params
-from nodes.solana.devnode.rpc.mailbox import Mailbox
 from nodes.solana.devnode.rpc.params import Config, Params, as_pubkey
 from nodes.solana.devnode.rpc.view import Json, RpcView
 from nodes.solana.devnode.values import (

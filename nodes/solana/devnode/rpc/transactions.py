@@ -7,9 +7,10 @@ from typing import Any
 from solders.account import Account
 from solders.pubkey import Pubkey
 
-from nodes.solana.devnode.rpc import base58
+from nodes.solana import base58
 from nodes.solana.devnode.rpc.accounts import Lookup
-from nodes.solana.devnode.rpc.errors import invalid_params, unsupported_version
+from nodes.solana.devnode.rpc.errors import unsupported_version
+from nodes.solana.devnode.rpc.params import Config
 from nodes.solana.devnode.rpc.parsed_accounts import mint_of, read_token_account, token_amount
 from nodes.solana.devnode.rpc.parsed_instructions import parse_instruction
 from nodes.solana.devnode.rpc.programs import MEMO_PROGRAMS
@@ -21,14 +22,9 @@ _TOP_LEVEL = 1
 """Stack height of an instruction of the transaction itself."""
 
 
-def transaction_encoding(encoding: Any, *, default: str = "json") -> str:
+def transaction_encoding(config: Config) -> str:
     """The encoding that a request asks for. Raises RpcFault for one that there is not."""
-    if encoding is None:
-        return default
-    if encoding not in ENCODINGS:
-        known = ", ".join(f"`{name}`" for name in ENCODINGS)
-        raise invalid_params(f"Invalid params: unknown variant `{encoding}`, expected one of {known}.")
-    return str(encoding)
+    return config.choice("encoding", ENCODINGS, default="json")
 
 
 def check_version(decoded: Decoded, max_version: int | None) -> None:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*protos/lockstep/agglayer/v1/attester.proto\x12\x14lockstep.agglayer.v1\"k\n\nAttestItem\x12\x15\n\rprogram_input\x18\x01 \x01(\x0c\x12\x15\n\rsettled_range\x18\x02 \x01(\x0c\x12\x17\n\x0frange_signature\x18\x03 \x01(\x0c\x12\x16\n\x0esigned_verdict\x18\x04 \x01(\x0c\"@\n\rAttestRequest\x12/\n\x05items\x18\x01 \x03(\x0b\x32 .lockstep.agglayer.v1.AttestItem\";\n\x0e\x41ttestProgress\x12\x0c\n\x04\x64one\x18\x01 \x01(\r\x12\r\n\x05total\x18\x02 \x01(\r\x12\x0c\n\x04step\x18\x03 \x01(\t\"4\n\x0b\x41ttestation\x12\x12\n\nstatements\x18\x01 \x03(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\x8e\x01\n\x0e\x41ttestResponse\x12\x38\n\x08progress\x18\x01 \x01(\x0b\x32$.lockstep.agglayer.v1.AttestProgressH\x00\x12\x38\n\x0b\x61ttestation\x18\x02 \x01(\x0b\x32!.lockstep.agglayer.v1.AttestationH\x00\x42\x08\n\x06\x61nswer2a\n\x08\x41ttester\x12U\n\x06\x41ttest\x12#.lockstep.agglayer.v1.AttestRequest\x1a$.lockstep.agglayer.v1.AttestResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*protos/lockstep/agglayer/v1/attester.proto\x12\x14lockstep.agglayer.v1\"l\n\nAttestItem\x12\x15\n\rprogram_input\x18\x01 \x01(\x0c\x12\x15\n\rsettled_range\x18\x02 \x01(\x0c\x12\x18\n\x10range_signatures\x18\x03 \x03(\x0c\x12\x16\n\x0esigned_verdict\x18\x04 \x01(\x0c\"@\n\rAttestRequest\x12/\n\x05items\x18\x01 \x03(\x0b\x32 .lockstep.agglayer.v1.AttestItem\";\n\x0e\x41ttestProgress\x12\x0c\n\x04\x64one\x18\x01 \x01(\r\x12\r\n\x05total\x18\x02 \x01(\r\x12\x0c\n\x04step\x18\x03 \x01(\t\"4\n\x0b\x41ttestation\x12\x12\n\nstatements\x18\x01 \x03(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\x8e\x01\n\x0e\x41ttestResponse\x12\x38\n\x08progress\x18\x01 \x01(\x0b\x32$.lockstep.agglayer.v1.AttestProgressH\x00\x12\x38\n\x0b\x61ttestation\x18\x02 \x01(\x0b\x32!.lockstep.agglayer.v1.AttestationH\x00\x42\x08\n\x06\x61nswer2a\n\x08\x41ttester\x12U\n\x06\x41ttest\x12#.lockstep.agglayer.v1.AttestRequest\x1a$.lockstep.agglayer.v1.AttestResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,15 +32,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.lockstep.agglayer.v1
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ATTESTITEM']._serialized_start=68
-  _globals['_ATTESTITEM']._serialized_end=175
-  _globals['_ATTESTREQUEST']._serialized_start=177
-  _globals['_ATTESTREQUEST']._serialized_end=241
-  _globals['_ATTESTPROGRESS']._serialized_start=243
-  _globals['_ATTESTPROGRESS']._serialized_end=302
-  _globals['_ATTESTATION']._serialized_start=304
-  _globals['_ATTESTATION']._serialized_end=356
-  _globals['_ATTESTRESPONSE']._serialized_start=359
-  _globals['_ATTESTRESPONSE']._serialized_end=501
-  _globals['_ATTESTER']._serialized_start=503
-  _globals['_ATTESTER']._serialized_end=600
+  _globals['_ATTESTITEM']._serialized_end=176
+  _globals['_ATTESTREQUEST']._serialized_start=178
+  _globals['_ATTESTREQUEST']._serialized_end=242
+  _globals['_ATTESTPROGRESS']._serialized_start=244
+  _globals['_ATTESTPROGRESS']._serialized_end=303
+  _globals['_ATTESTATION']._serialized_start=305
+  _globals['_ATTESTATION']._serialized_end=357
+  _globals['_ATTESTRESPONSE']._serialized_start=360
+  _globals['_ATTESTRESPONSE']._serialized_end=502
+  _globals['_ATTESTER']._serialized_start=504
+  _globals['_ATTESTER']._serialized_end=601
 # @@protoc_insertion_point(module_scope)

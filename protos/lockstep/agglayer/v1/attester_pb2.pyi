@@ -7,16 +7,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AttestItem(_message.Message):
-    __slots__ = ("program_input", "settled_range", "range_signature", "signed_verdict")
+    __slots__ = ("program_input", "settled_range", "range_signatures", "signed_verdict")
     PROGRAM_INPUT_FIELD_NUMBER: _ClassVar[int]
     SETTLED_RANGE_FIELD_NUMBER: _ClassVar[int]
-    RANGE_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    RANGE_SIGNATURES_FIELD_NUMBER: _ClassVar[int]
     SIGNED_VERDICT_FIELD_NUMBER: _ClassVar[int]
     program_input: bytes
     settled_range: bytes
-    range_signature: bytes
+    range_signatures: _containers.RepeatedScalarFieldContainer[bytes]
     signed_verdict: bytes
-    def __init__(self, program_input: _Optional[bytes] = ..., settled_range: _Optional[bytes] = ..., range_signature: _Optional[bytes] = ..., signed_verdict: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, program_input: _Optional[bytes] = ..., settled_range: _Optional[bytes] = ..., range_signatures: _Optional[_Iterable[bytes]] = ..., signed_verdict: _Optional[bytes] = ...) -> None: ...
 
 class AttestRequest(_message.Message):
     __slots__ = ("items",)

@@ -3,19 +3,19 @@
 import asyncio
 from collections import deque
 
-MAX_WAITING_MESSAGES = 4_096
-"""Per connection. A block of transactions may raise a notification each, all at one moment."""
-MAX_WAITING_BYTES = 32 * 1024 * 1024
-
 
 class Mailbox:
     """Answers and notifications of one connection, in order."""
 
-    def __init__(self, *, max_messages: int = MAX_WAITING_MESSAGES, max_bytes: int = MAX_WAITING_BYTES) -> None:
+    def __init__(
+        self, *, max_messages: int, max_bytes: int, advice: str = "reconnect, and read what was missed"
+    ) -> None:
+        """`advice` is for who read too slowly."""
         self._messages: deque[bytes] = deque()
         self._bytes = 0
         self._max_messages = max_messages
         self._max_bytes = max_bytes
+        self._advice = advice
         self._changed = asyncio.Event()
         self._ended = asyncio.Event()
         self.end_reason = ""
@@ -28,7 +28,7 @@ class Mailbox:
         # One answer may be larger than the bound; it is the waiting behind it that is bounded.
         is_full = self._messages and self._bytes + len(message) > self._max_bytes
         if is_full or len(self._messages) >= self._max_messages:
-            self.end(f"too slow: {len(self._messages)} messages wait; reconnect, and read what was missed")
+            self.end(f"too slow: {len(self._messages)} messages wait; {self._advice}")
             return
         self._messages.append(message)
         self._bytes += len(message)

@@ -1,4 +1,4 @@
-"""Base58 of byte strings of any length. Addresses and signatures take the faster way through solders, elsewhere."""
+"""Base58 of byte strings of any length. Addresses and signatures take the faster way through solders, in `keypairs`."""
 
 ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _VALUES = {ord(letter): value for value, letter in enumerate(ALPHABET)}
