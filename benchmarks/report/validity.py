@@ -91,7 +91,8 @@ def invalid_reasons(
         if not entry["ok"] and name not in told:
             reasons.append(f"invariant {name} does not hold: {entry['detail'] or 'no detail recorded'}")
     reasons += [
-        f"{_fault(fault)} was not carried out, so the load did not meet what the scenario says: {fault.get('problem')}"
+        f"{_fault(fault)} was not carried out, or not in full, so the load did not meet what the scenario says: "
+        f"{fault.get('problem')}"
         for fault in data.run.get("faults", [])
         if not fault.get("carried_out", True)
     ]

@@ -5,6 +5,7 @@ sends a claim pays its gas; the money goes to the promise's user.
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
@@ -178,14 +179,13 @@ class BondClaims:
         """The builder's, once it has read from L1 that so many promises were paid, and that none is open where
         `all_ended`; what it is after `wait_s` otherwise. Raises Unavailable where L1 or the builder cannot be reached.
         """
-        deadline = asyncio.get_running_loop().time() + wait_s
-        async with aclosing(self._l1.new_heads()) as heads:
-            async for _ in heads:
-                status = await self.bond_status()
-                is_waited_for = status.paid < paid or (all_ended and status.open)
-                if not is_waited_for or asyncio.get_running_loop().time() >= deadline:
-                    return status
-        raise AssertionError("heads come without end")
+        status = await self.bond_status()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s), aclosing(self._l1.new_heads()) as heads:
+                while status.paid < paid or (all_ended and status.open):
+                    await anext(heads)
+                    status = await self.bond_status()
+        return status
 
     async def promise(self, bundle_hash: bytes) -> tuple[SignedPromise, PromiseState]:
         """The promise of a bundle, its signature checked. Raises UnknownName, InvalidInput."""

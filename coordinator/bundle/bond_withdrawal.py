@@ -39,8 +39,8 @@ class BondHolding:
 
     @property
     def blocks_left(self) -> int:
-        """Until the next block is `from_block`."""
-        return max(0, self.from_block - self.head_block - 1)
+        """Until `from_block` is the head: gas is estimated as if in the head's block, and refused before."""
+        return max(0, self.from_block - self.head_block)
 
 
 class BondWithdrawal:
@@ -129,6 +129,6 @@ class BondWithdrawal:
         except TimeoutError:
             raise Unavailable(
                 f"{holding.requested_wei / WEI:g} ether can be taken from L1 block {holding.from_block:,} on, and the "
-                f"next one is {holding.head_block + 1:,}; try again then, or wait for it with --wait SECONDS"
+                f"head is {holding.head_block:,}; try again then, or wait for it with --wait SECONDS"
             ) from None
         return holding

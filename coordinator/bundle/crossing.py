@@ -41,7 +41,7 @@ CLAIMED, PAID_IN_BUNDLE, CLAIMABLE, WAITING = "claimed", "paid in its bundle", "
 ETHER_DECIMALS = 18
 MAX_ROOTS = 64
 """Proofs of so many exit roots are kept while none of them is where the claim is made."""
-LOG_BLOCKS = 500
+LOG_BLOCKS = 50
 """Of one request for logs: a busy rollup has 100 a block, and none answers more than 10,000."""
 ALLOWED = 2**256 - 1
 

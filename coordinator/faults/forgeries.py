@@ -64,7 +64,7 @@ TIMEOUT_S = 120.0
 """For all of it: two certificates must be refused by the program, each at the end of an epoch."""
 L1_GAS = 2_000_000
 RECEIPT_DEADLINE_S = 60.0
-LOG_BLOCKS = 500
+LOG_BLOCKS = 50
 _MAINNET_ROOT_AT = 4 + 65 * 32
 """In the calldata of a claim, after 64 siblings and the global index; the rollups' root follows."""
 

@@ -6,6 +6,7 @@ what they say is the report's matter.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -179,7 +180,8 @@ async def _run_one(
         await run_bench(side.scenario, of_run, observer=observer, interrupt=interrupt)
         await report(out)
     except RunBroke as broke:
-        await report(out)
+        with contextlib.suppress(TestbedError):  # what broke early may have nothing to report
+            await report(out)
         return broke
     except TestbedError as error:
         return error

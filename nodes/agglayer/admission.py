@@ -139,13 +139,9 @@ def checked_range(
     network: NetworkParams,
     params: AgglayerParams,
     previous: SettledRange,
-    replaced: SettledRange | None = None,
     chain_id: bytes,
 ) -> SettledRange:
-    """The range that the certificate states, or an empty one that keeps what stands.
-
-    `replaced` is that of the certificate whose place it takes. Raises CertificateRefused.
-    """
+    """The range that the certificate states, or an empty one that keeps what stands. Raises CertificateRefused."""
     where = f"{_where(certificate)}, custom_chain_data"
     nothing = SettledRange(
         first_height=Height(previous.last_height + 1),
@@ -159,9 +155,6 @@ def checked_range(
     except ValueError as error:
         _refuse(f"{where}: {error}")
     if data is None:
-        # Neither the id nor a signature covers the field, so whoever passes a certificate on can take it out.
-        if previous.last_height or (replaced is not None and replaced.last_height):
-            _refuse(f"{where}: it is empty, but this network states ranges; send the certificate as it was built")
         return nothing
     settled = data.settled
     check_statement(where, data, certificate_id, network=network, params=params, chain_id=chain_id)

@@ -146,7 +146,6 @@ class Orchestrator:
                 network=network,
                 params=self._book.params,
                 previous=tip.settled_range,
-                replaced=None if standing is None else standing.settled_range,
                 chain_id=self._chain_id,
             )
             entry = _entry_of(certificate, submitted, settled_range)

@@ -86,6 +86,8 @@ class SequencerReader:
         self._tell_forked = forked
         self._tracer = tracer
         self._moved = False
+        self._rolled_back: set[str] = set()
+        """Names of sources that took a firm height back."""
         self.stalled = ""
         """Why the reader waits; empty while it does not."""
         self.forked = ""
@@ -93,10 +95,10 @@ class SequencerReader:
 
     async def run(self) -> None:
         """Follow for ever, from source to source."""
-        attempt, failures, rolled_back = 0, 0, 0
+        attempt, failures = 0, 0
         while True:
             name, sequencer = self._sources[attempt % len(self._sources)]
-            self._moved = False
+            self._moved, fork = False, None
             try:
                 await self._read(sequencer)
                 self._stall("the source ended its stream", name)
@@ -106,12 +108,8 @@ class SequencerReader:
                 # InvalidBlock, EvidenceMissing, and whatever else a source can make up: none may end the node.
                 self._stall(str(error), name)
                 self._tracer.record(ReaderStalled(height=self._last.ref.height + 1, reason=str(error), source=name))
-                if isinstance(error, _FirmRolledBack):
-                    rolled_back = 1 if self._moved else rolled_back + 1
-                    if rolled_back >= len(self._sources) and not self.forked:
-                        self.forked = str(error)
-                        _log.error("the resolver takes no further height: %s", error)
-                        self._tell_forked()
+                fork = error if isinstance(error, _FirmRolledBack) else None
+            self._judge(name, fork)
             attempt += 1
             failures = 0 if self._moved else failures + 1
             await asyncio.sleep(min(MAX_BACKOFF_S, MIN_BACKOFF_S * 2 ** min(failures, 10)))
@@ -119,6 +117,18 @@ class SequencerReader:
     @property
     def _last(self) -> ReadHeight:
         return self._soft[-1] if self._soft else self._firm[-1]
+
+    def _judge(self, source: str, fork: TestbedError | None) -> None:
+        """Whether every source took a firm height back, and none has served one since."""
+        if self._moved:
+            self._rolled_back.clear()
+        if fork is None:
+            return
+        self._rolled_back.add(source)
+        if len(self._rolled_back) == len(self._sources) and not self.forked:
+            self.forked = str(fork)
+            _log.error("the resolver takes no further height: %s", fork)
+            self._tell_forked()
 
     def _stall(self, reason: str, source: str) -> None:
         self.stalled = f"height {self._last.ref.height + 1}, source {source}: {reason}"

@@ -54,6 +54,9 @@ TABLE: Mapping[type[TestbedError], Entry] = {
     errors.RpcError: Entry(
         grpc.StatusCode.FAILED_PRECONDITION, {"method": str, "code": int, "message": str, "data": object}
     ),
+    errors.AnswerTooLong: Entry(
+        grpc.StatusCode.FAILED_PRECONDITION, {"method": str, "code": int, "message": str, "data": object}
+    ),
     errors.StateDivergence: Entry(grpc.StatusCode.ABORTED, {}),
     errors.MissingTool: Entry(grpc.StatusCode.FAILED_PRECONDITION, {}),
 }

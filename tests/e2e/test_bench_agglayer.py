@@ -130,6 +130,7 @@ def test_what_others_import_from_a_rollup_that_never_settles_is_voided(tmp_path:
     changes = {
         "signers": 3, "signer_threshold": 2, "attesters": 2, "slot_time_ms": 200, "void_after_blocks": 30,
         "report_timeout_ms": 60_000, "certificate_interval_s": 0.3, "warmup_s": 0.5, "cooldown_s": 0.5, "duration_s": 4,
+        "drain_timeout_s": 60,
     }  # fmt: skip
     overrides = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
     done = bench("adversaries/dead-source", out, *overrides)

@@ -212,6 +212,17 @@ async def test_one_forked_source_of_two_is_left_for_the_other(tmp_path: Path) ->
         assert running.resolver.forked == ""
 
 
+async def test_a_source_that_takes_back_twice_is_still_one_of_two(tmp_path: Path) -> None:
+    forked, honest = Script(), Script()
+    forked.block()
+    forked.say(RolledBack(to=GENESIS))
+    honest.block()
+    honest.end_after = 1  # it has nothing new, and its stream ends each time
+    async with Running(tmp_path, forked, honest) as running:
+        await running.traced(lambda event: isinstance(event, ReaderStalled) and len(forked.locators) > 3)
+        assert running.resolver.forked == ""
+
+
 async def test_a_forked_source_that_comes_back_is_followed_on(tmp_path: Path) -> None:
     script = Script()
     async with Running(tmp_path, script) as running:

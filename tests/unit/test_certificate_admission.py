@@ -261,22 +261,6 @@ async def test_an_empty_range_must_keep_what_stands(tmp_path: Path) -> None:
         await service.drive(lambda: service.status(1, 1) is CertificateStatus.SETTLED)
 
 
-async def test_a_range_that_was_taken_out_on_the_way_is_missed(tmp_path: Path) -> None:
-    world = World(2)
-    chain = Chain(1)
-    service = CertificateHarness(tmp_path, MemoryL1(world))
-    async with service.running():
-        certificate = stating(chain.certificate([], world.deposit(1, [100])), heights(1, 4))
-        await service.orchestrator.submit(certificate)
-        chain.advance(certificate, heights(1, 4))
-        following = stating(chain.certificate([transfer(2, 5)]), heights(5, 9))
-        with pytest.raises(CertificateRefused, match="custom_chain_data: it is empty, but this network states ranges"):
-            await service.orchestrator.submit(replace(following, custom_chain_data=b""))
-        await service.orchestrator.submit(following)
-        await service.drive(lambda: service.status(1, 1) is CertificateStatus.SETTLED)
-    assert service.l1.ranges[NetworkId(1)] == heights(5, 9)
-
-
 async def test_the_same_certificate_again_is_the_same_and_a_settled_one_is_a_replay(tmp_path: Path) -> None:
     world = World(2)
     certificate = stating(Chain(1).certificate([], world.deposit(1, [100])), heights(1, 4))

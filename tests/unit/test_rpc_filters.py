@@ -11,6 +11,7 @@ import pytest
 
 from nodes.json_rpc.faults import RpcFault
 from nodes.json_rpc.mailbox import Mailbox
+from nodes.model.errors import AnswerTooLong
 from nodes.rollup.rpc import filters as filters_module
 from nodes.rollup.rpc.filters import UNUSED_NS, Filters
 from nodes.rollup.rpc.logs import LogSearch
@@ -182,6 +183,30 @@ async def test_when_the_publisher_falls_behind_everybody_is_told(parts: Parts) -
         parts.publisher.subscribe(fresh, Params(["logs", {}]))
         parts.add_log()
         assert orjson.loads(await asyncio.wait_for(fresh.take(), PATIENCE_S))["params"]["result"]["removed"] is False
+
+
+async def test_logs_too_long_to_be_read_end_their_subscribers_only(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = new_mailbox()
+    parts.publisher.subscribe(box, Params(["logs", {}]))
+    async with parts.publishing():
+        with monkeypatch.context() as patch:
+
+            async def too_long(*_: object) -> list[Any]:
+                raise AnswerTooLong(method="eth_getLogs", maximum_bytes=64)
+
+            patch.setattr(parts.node, "logs", too_long)
+            parts.add_log()
+            await _turns()
+        assert "a block could not be read" in box.end_reason
+        assert "more than 64 bytes" in box.end_reason
+        fresh = new_mailbox()
+        parts.publisher.subscribe(fresh, Params(["logs", {}]))
+        parts.add_log()
+        assert (
+            orjson.loads(await asyncio.wait_for(fresh.take(), PATIENCE_S))["params"]["result"]["blockNumber"] == "0x2"
+        )
 
 
 async def test_subscriptions_are_checked_bounded_and_ended(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:

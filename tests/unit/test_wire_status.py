@@ -7,6 +7,7 @@ import pytest
 
 from nodes.model import errors
 from nodes.model.errors import (
+    AnswerTooLong,
     CertificateRefused,
     InvalidInput,
     LimitExceeded,
@@ -34,6 +35,7 @@ MADE = {
     LimitExceeded: LimitExceeded(limit="MAX_LEGS_PER_BUNDLE", value=300, maximum=255),
     UnknownName: UnknownName(kind="rollup", name="rde", known=["red", "blue"]),
     Overloaded: Overloaded("the mempool is full", retry_after_ms=40),
+    AnswerTooLong: AnswerTooLong(method="eth_getLogs", maximum_bytes=1),
     RpcError: RpcError(method="eth_call", code=3, message="reverted", data="0x08c379a0"),
 }
 

@@ -137,8 +137,8 @@ class Publisher:
                 self._publish_removed(change.removed)
             if change.block is not None:
                 await self._publish_block(change.block)
-        except TestbedError as error:
-            # The engine was lost between announcement and reading, for example.
+        except (TestbedError, RpcFault) as error:
+            # The engine was lost between announcement and reading, for example; or the logs are too many to be read.
             _log.warning("subscriptions of %s: %s", self._node.name, error)
             self._end_all(f"a block could not be read ({error}); reconnect and read what was missed")
 
