@@ -6,7 +6,6 @@ sends a claim pays its gas; the money goes to the promise's user.
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from coordinator.bundle.endpoints import endpoints_of
 from coordinator.spec.keys import dev_account
 from coordinator.spec.testnet import load_testnet
 from nodes.ethereum.account import Fees, L1Account
@@ -57,17 +57,9 @@ class BondAccess:
         Raises InvalidInput where none runs, or none with a builder and an L1.
         """
         testnet = load_testnet(directory)
-        path = directory / "endpoints.json"
-        try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+        with endpoints_of(directory, start="lockstep up") as document:
             addresses = {entry["name"]: entry["grpc_address"] for entry in document["rollups"]}
             builder, l1_rpc_url = document["submit_address"], document["l1_rpc_url"]
-        except FileNotFoundError as error:
-            raise InvalidInput(
-                f"no testnet runs in {directory}: {path} is missing; `lockstep up` starts one"
-            ) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InvalidInput(f"{path} cannot be read: {error!r}") from error
         layer = testnet.agglayer
         if layer is None or layer.builder is None or not layer.builder.promise_wei:
             raise InvalidInput(f'the testnet in {directory} has no bond; start one with atomicity = "bond"')

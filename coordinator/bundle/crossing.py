@@ -5,7 +5,6 @@ oracle that brings its root to the rollup, an exit of a rollup for its certifica
 """
 
 import asyncio
-import json
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
@@ -14,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from coordinator.bundle.endpoints import endpoints_of
 from coordinator.bundle.transactions import Call, Sender
 from coordinator.spec.keys import dev_account
 from coordinator.spec.testnet import load_testnet
@@ -73,17 +73,9 @@ class BridgeAccess:
     def of_directory(cls, directory: Path) -> "BridgeAccess":
         """Of the testnet that runs in a directory. Raises InvalidInput where none runs, or none with a bridge."""
         testnet = load_testnet(directory)
-        path = directory / "endpoints.json"
-        try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+        with endpoints_of(directory, start="lockstep up --scenario bridge") as document:
             urls = {entry["name"]: entry["rpc_url"] for entry in document["rollups"]}
             agglayer, l1_rpc_url = document["agglayer_address"], document["l1_rpc_url"]
-        except FileNotFoundError as error:
-            raise InvalidInput(
-                f"no testnet runs in {directory}: {path} is missing; `lockstep up --scenario bridge` starts one"
-            ) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InvalidInput(f"{path} cannot be read: {error!r}") from error
         if testnet.agglayer is None:
             raise InvalidInput(f"the testnet in {directory} has no bridge; `lockstep up --scenario bridge` starts one")
         params = testnet.agglayer.params
